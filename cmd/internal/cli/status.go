@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
+	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var last bool
+	c := &cobra.Command{
+		Use: "status [ENV]", Short: "Show how the environments stand",
+		Long: `Show how the environments stand: revision, drift, last run, and what is in the way.
+
+Ends with 2 when an environment is not known to be clean: drifted, with changes
+that are held or only planned, removed from git, or not compared yet; and with 1
+when one failed, is stale, or no daemon answers.
+` + connectHelp + exitHelp,
+		Example: "  holdfast status\n  holdfast status prod\n  holdfast status --last-resync\n  holdfast status -o json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := a.checkFormat(); err != nil {
+				return err
+			}
+			client, err := a.connect()
+			switch {
+			case err != nil:
+				return err
+			case last && len(args) > 0:
+				return invalid(usage{"--last-resync is about all environments", "leave the environment out"})
+			case last:
+				return a.statusLastResync(c.Context(), client)
+			case len(args) == 1:
+				return a.statusOne(c.Context(), client, args[0])
+			}
+			return a.statusAll(c.Context(), client)
+		},
+	}
+	c.Flags().BoolVar(&last, "last-resync", false, "show the receipts of the newest resync, by whomever")
+	a.addFormat(c)
+	a.addConnect(c)
+	return c
+}
+
+func (a *app) statusAll(ctx context.Context, client *api.Client) error {
+	all, err := client.Environments(ctx)
+	if err != nil {
+		return failed(err)
+	}
+	if err := a.print(all, func(w io.Writer) { a.statusTable(w, all) }); err != nil {
+		return failed(err)
+	}
+	if len(all.Sources) > 0 {
+		return exit(exitError)
+	}
+	return exit(syncCode(all.Environments...))
+}
+
+func (a *app) statusOne(ctx context.Context, client *api.Client, name string) error {
+	s, err := client.Environment(ctx, name)
+	if err != nil {
+		return failed(err)
+	}
+	if err := a.print(s, func(w io.Writer) { a.statusDetail(w, s) }); err != nil {
+		return failed(err)
+	}
+	return exit(syncCode(s))
+}
+
+func (a *app) statusLastResync(ctx context.Context, client *api.Client) error {
+	receipts, err := client.LastResync(ctx)
+	if err != nil {
+		return failed(err)
+	}
+	return a.printReceipts(receipts, true)
+}
+
+// syncCode is the worst of the environments' exit codes.
+func syncCode(all ...reconciler.Status) int {
+	code := exitClean
+	for _, s := range all {
+		switch s.Sync {
+		case reconciler.SyncClean:
+		case reconciler.SyncFailed, reconciler.SyncStale:
+			return exitError
+		default:
+			code = exitChanges
+		}
+	}
+	return code
+}
+
+func (a *app) statusTable(w io.Writer, answer api.Environments) {
+	all := answer.Environments
+	for _, name := range slices.Sorted(maps.Keys(answer.Sources)) {
+		fmt.Fprintf(w, "source %s:\n", name)
+		printProblems(w, "  error: ", answer.Sources[name])
+		fmt.Fprintln(w)
+	}
+	if len(all) == 0 {
+		fmt.Fprintln(w, "no environments yet: the sources are still being read, or hold none")
+		return
+	}
+	rows := make([][]string, len(all))
+	for i, s := range all {
+		rows[i] = []string{
+			s.Name, a.syncWord(w, s.Sync), revisions(s), strconv.Itoa(s.Objects),
+			fmt.Sprintf("%d open", s.OpenDrifts), a.lastRun(s),
+		}
+	}
+	printTable(w, []string{"environment", "sync", "revision", "objects", "drift", "last run"}, rows)
+	for _, s := range all {
+		if len(s.Errors)+len(s.Gates) > 0 {
+			fmt.Fprintf(w, "\n%s:\n", s.Name)
+			printTroubles(w, s.Gates, s.Errors)
+		}
+	}
+}
+
+// revisions is what is applied, and what is to come if that is another.
+func revisions(s reconciler.Status) string {
+	applied, head := s.Applied.Short(), s.Head.Short()
+	switch {
+	case applied == "" && head == "":
+		return "–"
+	case applied == "":
+		return "none, head " + cell(head, 40)
+	case s.Head.ID != "" && s.Head.ID != s.Applied.ID:
+		return cell(applied, 40) + ", head " + cell(head, 40)
+	}
+	return cell(applied, 40)
+}
+
+func (a *app) lastRun(s reconciler.Status) string {
+	text := "none yet"
+	if s.LastRun != nil {
+		text = fmt.Sprintf("%s %s ago", s.LastRun.Result, api.Age(a.now(), s.LastRun.Finished))
+	}
+	if s.Running != nil {
+		text += ", running"
+	}
+	return text
+}
+
+func printTroubles(w io.Writer, gates []string, problems sources.Problems) {
+	for _, g := range gates {
+		fmt.Fprintf(w, "  held: %s\n", printable(g))
+	}
+	printProblems(w, "  error: ", problems)
+}
+
+func (a *app) statusDetail(w io.Writer, s reconciler.Status) {
+	rows := [][]string{
+		{"environment", s.Name}, {"sync", a.syncWord(w, s.Sync)},
+		{"source", fmt.Sprintf("%s, folder %s", s.Source, cell(s.Path, 100))},
+		{"target", s.Target}, {"mode", fmt.Sprintf("%s, drift %s", s.Mode, s.Drift)},
+		{"applied", revisionLine(s.Applied)}, {"head", revisionLine(s.Head)},
+		{"objects", strconv.Itoa(s.Objects)},
+		{"drift", fmt.Sprintf("%d open, %d corrected since the start", s.OpenDrifts, s.Corrections)},
+		{"last run", a.lastRun(s)},
+	}
+	if s.LastRun != nil {
+		rows = append(rows, []string{"", fmt.Sprintf("%s, %s, %.3fs, by %s", s.LastRun.ID, orNothing(api.CountsText(s.LastRun.Counts)), s.LastRun.Seconds, asker(s.LastRun.Trigger))})
+	}
+	if !s.AsOf.IsZero() {
+		rows = append(rows, []string{"heard of", api.Age(a.now(), s.AsOf) + " ago"})
+	}
+	for _, r := range rows {
+		fmt.Fprintf(w, "%-12s %s\n", r[0], r[1])
+	}
+	printTroubles(w, s.Gates, s.Errors)
+	if s.LastRun != nil {
+		printWaiting(w, *s.LastRun)
+	}
+}
+
+func revisionLine(r sources.Revision) string {
+	if r.ID == "" {
+		return "–"
+	}
+	line := cell(r.Short(), 60)
+	if r.Subject != "" {
+		line += "  " + cell(r.Subject, 80)
+	}
+	if r.Author != "" {
+		line += "  (" + cell(r.Author, 60) + ")"
+	}
+	return line
+}
+
+func asker(t reconciler.Trigger) string {
+	if t.Actor == "" {
+		return t.Reason.String()
+	}
+	return fmt.Sprintf("%s (%s)", t.Reason, cell(t.Actor, 40))
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return s
+}

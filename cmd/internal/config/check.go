@@ -1,0 +1,208 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+var (
+	logLevels  = []string{"trace", "debug", "info", "warn", "error"}
+	logFormats = []string{"auto", "json", "console"}
+)
+
+// label is a DNS label, which names of sources, targets and namespaces are.
+var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+const labelHint = "at most 63 lower case letters, digits and dashes"
+
+func (d *decoder) labelField(key, what string, into *string) field {
+	return field{key, func(n *yaml.Node) {
+		var s string
+		if !d.text(n, what+key, &s) {
+			return
+		}
+		*into, d.at[into] = s, n
+		if !label.MatchString(s) {
+			d.fail(n, fmt.Sprintf("%s %q is not a valid name", what+key, s), labelHint)
+		}
+	}}
+}
+
+// unique checks that a thing has a name that no other of its kind has.
+func (d *decoder) unique(thing *yaml.Node, name *string, what string, seen map[string]int) {
+	at := d.at[name]
+	if at == nil {
+		if thing.Kind == yaml.MappingNode && !hasKey(thing, "name") {
+			d.fail(thing, what+" has no name", "names are "+labelHint)
+		}
+		return
+	}
+	if first, twice := seen[*name]; twice {
+		d.fail(at, fmt.Sprintf("%s.name %q is already used at line %d", what, *name, first), "")
+		return
+	}
+	seen[*name] = at.Line
+}
+
+func (d *decoder) checkSource(n *yaml.Node, s *Source, what string) {
+	if n.Kind != yaml.MappingNode {
+		return
+	}
+	switch at := d.at[&s.URL]; {
+	case s.URL == "" && s.Dir == "":
+		if !hasKey(n, "url") && !hasKey(n, "dir") {
+			d.fail(n, what+" has neither url nor dir", "url: is a git repository, dir: a local directory")
+		}
+	case s.URL != "" && s.Dir != "":
+		d.fail(n, what+" has both url and dir", "one source follows one of them")
+	case s.URL != "":
+		if message, hint := checkURL(s.URL); message != "" {
+			d.fail(at, what+".url "+message, hint)
+		}
+	default:
+		d.checkDir(s, what)
+	}
+	if at := d.at[&s.Environments]; at != nil {
+		if message := checkPattern(s.Environments); message != "" {
+			d.fail(at, what+".environments "+message, "name a folder or a glob, from the root of the source")
+		}
+	}
+}
+
+func hasKey(n *yaml.Node, key string) bool {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return true
+		}
+	}
+	return false
+}
+
+// checkDir refuses what only makes sense for a repository.
+func (d *decoder) checkDir(s *Source, what string) {
+	if at := d.at[&s.Ref]; at != nil {
+		d.fail(at, what+".ref is for a git repository, and this is a directory", "")
+	}
+	if s.Credentials != (Credentials{}) {
+		d.fail(d.at[&s.Dir], what+" has credentials, and a directory needs none", "")
+	}
+}
+
+// checkURL says what is wrong with the address of a repository. The message
+// never repeats the address, which may hold credentials.
+func checkURL(raw string) (message, hint string) {
+	if !strings.Contains(raw, "://") {
+		host, path, scp := strings.Cut(raw, ":")
+		if scp && path != "" && !strings.Contains(host, "/") {
+			return "is an ssh address, which is not supported", "use the repository's https:// url"
+		}
+		return "names no protocol", "begin it with https://, or follow a local folder with dir:"
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return "cannot be parsed", "special characters in it must be percent-encoded"
+	case u.Scheme == "file":
+		return "is a local path", "follow a local folder with dir:"
+	case u.Scheme != "https" && u.Scheme != "http":
+		return "has a scheme that is not supported", "use https://"
+	case u.User != nil:
+		return "holds credentials, and this file is no place for them", "use credentials: with a username and a passwordFile, or a tokenFile"
+	case u.Host == "" || u.RawQuery != "" || u.Fragment != "":
+		return "is not that of a repository", "use the form https://host/path.git, without query or fragment"
+	}
+	return "", ""
+}
+
+func checkPattern(pattern string) string {
+	if filepath.IsAbs(pattern) {
+		return fmt.Sprintf("%q is absolute", pattern)
+	}
+	if slices.Contains(strings.Split(pattern, "/"), "..") {
+		return fmt.Sprintf("%q leads out of the source", pattern)
+	}
+	return ""
+}
+
+func (d *decoder) checkGrants(c *Config, s *Source) {
+	names := make([]string, len(c.Targets))
+	for i, t := range c.Targets {
+		names[i] = t.Name
+	}
+	for i := range s.Grants {
+		g := &s.Grants[i]
+		if slices.Contains(names, g.Target) {
+			continue
+		}
+		at := cmp.Or(d.at[&g.Target], d.at[g])
+		d.fail(at, fmt.Sprintf("there is no target %q", g.Target), "there are: "+strings.Join(names, ", "))
+	}
+}
+
+func (d *decoder) checkListen(c *Config) {
+	at := d.at[&c.Listen]
+	if at == nil {
+		return
+	}
+	if message, hint := checkListen(c.Listen, c.AllowNonLoopback); message != "" {
+		d.fail(at, message, hint)
+	}
+}
+
+// checkListen says what is wrong with an address to listen on. Reads need no
+// token, so an address that others can reach has to be asked for twice.
+func checkListen(listen string, anywhere bool) (message, hint string) {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return fmt.Sprintf("listen %q is not an address", listen), "write host:port, such as " + DefaultListen
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Sprintf("listen %q has no port from 0 to 65535", listen), "write host:port, such as " + DefaultListen
+	}
+	if anywhere || isLoopback(host) {
+		return "", ""
+	}
+	return fmt.Sprintf("listen %q can be reached from other machines, and whoever reaches it can read everything", listen),
+		"listen on " + DefaultListen + ", or say allowNonLoopback: true as well"
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// absolute is a path that begins at dir unless it is absolute or at home.
+func absolute(dir, path string) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
+	}
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(dir, path)
+}
+
+// sortProblems puts problems into the order of the file.
+func sortProblems(ps sources.Problems) {
+	slices.SortStableFunc(ps, func(a, b sources.Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+}

@@ -1,0 +1,127 @@
+package config
+
+import (
+	"time"
+
+	"github.com/holdfast-gitops/holdfast/sources/environment"
+)
+
+// The defaults of what a file may leave out.
+const (
+	DefaultListen       = "127.0.0.1:8080"
+	DefaultInstallation = "holdfast"
+	DefaultTarget       = "default"
+	DefaultConcurrency  = 20
+	DefaultInterval     = 30 * time.Second
+	DefaultTimeout      = time.Minute
+	DefaultEnvironments = "environments"
+)
+
+// minInterval bounds how often a source's remote is asked.
+const minInterval = time.Second
+
+// maxConcurrency bounds the requests that a target gets at a time.
+const maxConcurrency = 500
+
+// Config is all that the daemon is told. It is a value: nobody changes one after
+// it was loaded; a reload makes another.
+type Config struct {
+	// Listen is the address for HTTP.
+	Listen string `json:"listen"`
+	// AllowNonLoopback says that Listen is meant to be reached from elsewhere.
+	AllowNonLoopback bool `json:"allowNonLoopback,omitempty"`
+	// DataDir holds what can be made again, and the socket.
+	DataDir string `json:"dataDir"`
+	// Installation names which installation owns an environment.
+	Installation string   `json:"installation"`
+	Log          Log      `json:"log"`
+	Server       Server   `json:"server,omitzero"`
+	Targets      []Target `json:"targets"`
+	Sources      []Source `json:"sources"`
+}
+
+// Log says how much is logged, and in which form.
+type Log struct {
+	// Level is trace, debug, info, warn or error.
+	Level string `json:"level"`
+	// Format is json, console, or auto: console on a terminal.
+	Format string `json:"format"`
+}
+
+// Server says who may change something over HTTP.
+type Server struct {
+	// TokenFile holds the bearer token for calls over TCP that change something.
+	// It is read for every such call, so that a rotated token counts at once.
+	TokenFile string `json:"tokenFile,omitempty"`
+	// Hosts are the names, beside the listen address and localhost, by which
+	// clients may call the server.
+	Hosts []string `json:"hosts,omitempty"`
+}
+
+// Target is a cluster that environments are applied to.
+type Target struct {
+	Name string `json:"name"`
+	// Kubeconfig is the path of one; empty means in-cluster where that is
+	// possible, else $KUBECONFIG or ~/.kube/config.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// Context chooses one in the kubeconfig; empty is the current one.
+	Context string `json:"context,omitempty"`
+	// Namespace is where objects go that name none; empty is the context's.
+	Namespace string `json:"namespace,omitempty"`
+	// StateNamespace is where the environments' parent objects live; empty is
+	// holdfast-system, or where the grants do not reach that, the context's.
+	StateNamespace string `json:"stateNamespace,omitempty"`
+	// Concurrency bounds the requests at a time.
+	Concurrency int `json:"concurrency"`
+}
+
+// Source is a git repository at a ref, or a local directory: one of URL and Dir
+// is set.
+type Source struct {
+	Name string `json:"name"`
+	URL  string `json:"url,omitempty"`
+	Dir  string `json:"dir,omitempty"`
+	// Ref is a branch, a tag or a commit; empty is the default branch.
+	Ref string `json:"ref,omitempty"`
+	// Interval is how often the source is looked at, Timeout how long one look
+	// may take.
+	Interval time.Duration `json:"interval"`
+	Timeout  time.Duration `json:"timeout"`
+	// Environments is the folder, or the glob, of the specs in the source.
+	Environments string `json:"environments,omitempty"`
+	// Implicit, when not nil, is the source's only environment, and no specs are
+	// looked for.
+	Implicit    *environment.Spec `json:"implicit,omitempty"`
+	Credentials Credentials       `json:"credentials,omitzero"`
+	// Grants are what the source's environments may reach; without one, nothing.
+	Grants []Grant `json:"grants,omitempty"`
+}
+
+// Credentials say where those for a source are read: a username with the file of
+// its password, or the file of a token.
+type Credentials struct {
+	Username     string `json:"username,omitempty"`
+	PasswordFile string `json:"passwordFile,omitempty"`
+	TokenFile    string `json:"tokenFile,omitempty"`
+}
+
+// Grant is what a source may reach in one target.
+type Grant struct {
+	Target string `json:"target"`
+	// Namespaces it may touch; "*" is all.
+	Namespaces []string `json:"namespaces,omitempty"`
+	// ContextNamespace adds the target's own namespace, whichever that is.
+	ContextNamespace bool `json:"contextNamespace,omitempty"`
+	// Cluster allows what lives outside namespaces.
+	Cluster bool `json:"cluster,omitempty"`
+}
+
+// Target is the target of a name.
+func (c Config) Target(name string) (Target, bool) {
+	for _, t := range c.Targets {
+		if t.Name == name {
+			return t, true
+		}
+	}
+	return Target{}, false
+}

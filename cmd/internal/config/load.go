@@ -1,0 +1,217 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// maxBytes bounds the daemon's file.
+const maxBytes = 1 << 20
+
+// Load reads and validates the daemon's file. Its error is sources.Problems:
+// all that is wrong, with line and column.
+func Load(path string) (Config, error) {
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Config{}, sources.Problem{File: path, Message: "there is no such file", Hint: "name the daemon's file with --config, or run one folder with --repo and --path"}
+	case err != nil:
+		return Config{}, fmt.Errorf("read the daemon's file: %w", err)
+	case len(data) > maxBytes:
+		return Config{}, sources.Problem{File: path, Message: fmt.Sprintf("is %d bytes, and at most %d are read", len(data), maxBytes)}
+	}
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return Config{}, fmt.Errorf("find the folder of %s: %w", path, err)
+	}
+	return decode(path, dir, data)
+}
+
+// decode reads the text of a file that lies in dir.
+func decode(file, dir string, data []byte) (Config, error) {
+	d := &decoder{file: file, dir: dir, at: map[any]*yaml.Node{}}
+	root := d.parse(data)
+	if root == nil {
+		return Config{}, d.problems.Err()
+	}
+	c := defaults()
+	d.config(root, &c)
+	if len(d.problems) > 0 {
+		sortProblems(d.problems)
+		return Config{}, d.problems
+	}
+	return c, nil
+}
+
+func defaults() Config {
+	return Config{
+		Listen: DefaultListen, DataDir: DefaultDataDir(), Installation: DefaultInstallation,
+		Log: Log{Level: "info", Format: "auto"},
+	}
+}
+
+func defaultTarget() Target {
+	return Target{Name: DefaultTarget, Concurrency: DefaultConcurrency}
+}
+
+func (d *decoder) config(root *yaml.Node, c *Config) {
+	d.mapping(root, "the file",
+		d.textField("listen", "", &c.Listen),
+		d.boolField("allowNonLoopback", "", &c.AllowNonLoopback),
+		d.pathField("dataDir", "", &c.DataDir),
+		d.labelField("installation", "", &c.Installation),
+		field{"log", func(n *yaml.Node) { d.log(n, &c.Log) }},
+		field{"server", func(n *yaml.Node) { d.server(n, &c.Server) }},
+		field{"targets", func(n *yaml.Node) { c.Targets = d.targets(n) }},
+		field{"sources", func(n *yaml.Node) { c.Sources = d.sources(n) }},
+	)
+	if len(c.Targets) == 0 {
+		c.Targets = []Target{defaultTarget()}
+	}
+	if len(c.Sources) == 0 && len(d.problems) == 0 {
+		d.fail(root, "names no source", "add one under sources: with a name and a url")
+	}
+	d.checkListen(c)
+	for i := range c.Sources {
+		d.checkGrants(c, &c.Sources[i])
+	}
+}
+
+func (d *decoder) log(n *yaml.Node, l *Log) {
+	d.mapping(n, "log",
+		d.wordField("level", "log.", &l.Level, logLevels...),
+		d.wordField("format", "log.", &l.Format, logFormats...),
+	)
+}
+
+func (d *decoder) server(n *yaml.Node, s *Server) {
+	d.mapping(n, "server",
+		d.pathField("tokenFile", "server.", &s.TokenFile),
+		field{"hosts", func(n *yaml.Node) { s.Hosts = d.hosts(n) }},
+	)
+}
+
+func (d *decoder) hosts(n *yaml.Node) []string {
+	var out []string
+	for i, e := range d.list(n, "server.hosts") {
+		var host string
+		if !d.text(e, fmt.Sprintf("server.hosts[%d]", i), &host) {
+			continue
+		}
+		if strings.ContainsAny(host, ":/ ") {
+			d.fail(e, fmt.Sprintf("server.hosts[%d] %q is not a host name", i, host), "leave out the scheme, the port and the path")
+			continue
+		}
+		out = append(out, host)
+	}
+	return out
+}
+
+func (d *decoder) targets(n *yaml.Node) []Target {
+	entries := d.list(n, "targets")
+	// The whole length at once: positions are remembered by address.
+	out := make([]Target, len(entries))
+	seen := map[string]int{}
+	for i, e := range entries {
+		out[i] = defaultTarget()
+		t, what := &out[i], fmt.Sprintf("targets[%d]", i)
+		d.mapping(e, what,
+			d.labelField("name", what+".", &t.Name),
+			d.pathField("kubeconfig", what+".", &t.Kubeconfig),
+			d.textField("context", what+".", &t.Context),
+			d.labelField("namespace", what+".", &t.Namespace),
+			d.labelField("stateNamespace", what+".", &t.StateNamespace),
+			d.countField("concurrency", what+".", maxConcurrency, &t.Concurrency),
+		)
+		d.unique(e, &t.Name, what, seen)
+	}
+	return out
+}
+
+func (d *decoder) sources(n *yaml.Node) []Source {
+	entries := d.list(n, "sources")
+	out := make([]Source, len(entries))
+	seen := map[string]int{}
+	for i, e := range entries {
+		s, what := &out[i], fmt.Sprintf("sources[%d]", i)
+		s.Interval, s.Timeout, s.Environments = DefaultInterval, DefaultTimeout, DefaultEnvironments
+		d.mapping(e, what,
+			d.labelField("name", what+".", &s.Name),
+			d.textField("url", what+".", &s.URL),
+			d.pathField("dir", what+".", &s.Dir),
+			d.textField("ref", what+".", &s.Ref),
+			d.durationField("interval", what+".", minInterval, &s.Interval),
+			d.durationField("timeout", what+".", minInterval, &s.Timeout),
+			d.textField("environments", what+".", &s.Environments),
+			field{"credentials", func(n *yaml.Node) { d.credentials(n, what+".credentials", &s.Credentials) }},
+			field{"grants", func(n *yaml.Node) { s.Grants = d.grants(n, what+".grants") }},
+		)
+		d.unique(e, &s.Name, what, seen)
+		d.checkSource(e, s, what)
+	}
+	return out
+}
+
+func (d *decoder) credentials(n *yaml.Node, what string, c *Credentials) {
+	before := len(d.problems)
+	d.mapping(n, what,
+		d.textField("username", what+".", &c.Username),
+		d.pathField("passwordFile", what+".", &c.PasswordFile),
+		d.pathField("tokenFile", what+".", &c.TokenFile),
+	)
+	if len(d.problems) > before {
+		return
+	}
+	if (c.PasswordFile == "") == (c.TokenFile == "") {
+		d.fail(n, what+" needs one of passwordFile and tokenFile", "a username goes with a passwordFile")
+	}
+}
+
+func (d *decoder) grants(n *yaml.Node, what string) []Grant {
+	entries := d.list(n, what)
+	out := make([]Grant, len(entries))
+	seen := map[string]int{}
+	for i, e := range entries {
+		g, what := &out[i], fmt.Sprintf("%s[%d]", what, i)
+		g.Target = DefaultTarget
+		before := len(d.problems)
+		d.mapping(e, what,
+			d.textField("target", what+".", &g.Target),
+			field{"namespaces", func(n *yaml.Node) { g.Namespaces = d.namespaces(n, what+".namespaces") }},
+			d.boolField("cluster", what+".", &g.Cluster),
+		)
+		d.at[g] = e
+		if first, twice := seen[g.Target]; twice {
+			d.fail(e, fmt.Sprintf("%s is for target %q, which has a grant at line %d", what, g.Target, first), "put both into one")
+		}
+		seen[g.Target] = e.Line
+		if len(g.Namespaces) == 0 && !g.Cluster && len(d.problems) == before {
+			d.fail(e, what+" grants nothing", `write namespaces: ["*"], or name them, or cluster: true`)
+		}
+	}
+	return out
+}
+
+func (d *decoder) namespaces(n *yaml.Node, what string) []string {
+	var out []string
+	for i, e := range d.list(n, what) {
+		what := fmt.Sprintf("%s[%d]", what, i)
+		var name string
+		switch {
+		case !d.text(e, what, &name):
+		case name != "*" && !label.MatchString(name):
+			d.fail(e, fmt.Sprintf("%s %q is not the name of a namespace", what, name), `"*" means all of them; other patterns are not known`)
+		default:
+			out = append(out, name)
+		}
+	}
+	return out
+}

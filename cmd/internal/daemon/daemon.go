@@ -1,0 +1,264 @@
+// Package daemon wires Holdfast together and owns every long-lived goroutine:
+// the followers of sources, the watches of targets, the environments' workers,
+// the HTTP server, and the reload of the configuration.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"reflect"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/server"
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// Options are what the daemon is started with.
+type Options struct {
+	Config config.Config
+	// ConfigPath is the file that Config came from; empty when it came from
+	// flags. It is watched.
+	ConfigPath string
+	// Reload reads the configuration again; nil when there is no file.
+	Reload  func() (config.Config, error)
+	Logger  zerolog.Logger
+	Version string
+	// Signals brings SIGUSR1 (resync all) and SIGHUP (reload, then resync all).
+	Signals <-chan os.Signal
+	// Ready is called once with the address that the server listens on.
+	Ready func(address string)
+}
+
+// daemon is a running Holdfast.
+type daemon struct {
+	opts    Options
+	log     zerolog.Logger
+	book    *drift.Book
+	metrics *metrics
+	// now is the generation in force; readers may hold an older one for a moment.
+	now atomic.Pointer[generation]
+	// reloads holds a token when the configuration is to be read again, and
+	// resyncToo says that a resync was asked for with it.
+	reloads   chan struct{}
+	resyncToo atomic.Bool
+}
+
+// Run runs Holdfast until ctx ends, then stops it in good order. It fails if the
+// data directory is in use, an address cannot be bound, or the configuration
+// cannot be brought to life.
+func Run(ctx context.Context, o Options) error {
+	lock, err := lockDir(o.Config.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	frugal()
+	d := &daemon{opts: o, log: o.Logger, book: drift.NewBook(), reloads: make(chan struct{}, 1)}
+	d.metrics = newMetrics(d.Environments)
+	first, err := build(o.Config, o.Version, d.book, d.metrics, o.Logger)
+	if err != nil {
+		return err
+	}
+	d.now.Store(first)
+	tcp, err := net.Listen("tcp", o.Config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	socket, err := server.ListenSocket(o.Config.DataDir)
+	if err != nil {
+		tcp.Close()
+		return err
+	}
+	return d.run(ctx, tcp, socket)
+}
+
+func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
+	srv := server.New(server.Options{
+		Engine: d, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
+		TokenFile: d.opts.Config.Server.TokenFile, Hosts: d.opts.Config.Server.Hosts, Version: d.opts.Version,
+	})
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return srv.Serve(ctx, tcp, socket) })
+	group.Go(func() error { return d.generations(ctx) })
+	group.Go(func() error { return d.signals(ctx) })
+	group.Go(func() error { return trim(ctx, d.metrics.ran) })
+	if d.opts.ConfigPath != "" {
+		group.Go(func() error { return d.watchConfig(ctx) })
+	}
+	d.log.Info().Str("address", tcp.Addr().String()).Str("socket", socket.Addr().String()).
+		Str("version", d.opts.Version).Msg("started")
+	if d.opts.Ready != nil {
+		d.opts.Ready(tcp.Addr().String())
+	}
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	d.log.Info().Msg("stopped")
+	return err
+}
+
+// generations runs the generation in force until ctx ends or a reload brings
+// another, whose environments all run at once by themselves.
+func (d *daemon) generations(ctx context.Context) error {
+	for {
+		next, err := d.runUntilReload(ctx)
+		if err != nil || next == nil {
+			return err
+		}
+		d.now.Store(next)
+		d.log.Info().Msg("configuration reloaded")
+	}
+}
+
+// runUntilReload returns the next generation, after the one in force stopped.
+func (d *daemon) runUntilReload(ctx context.Context) (*generation, error) {
+	runCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- d.now.Load().run(runCtx) }()
+	for {
+		select {
+		case err := <-ended:
+			return nil, err
+		case <-d.reloads:
+			next := d.prepare(d.resyncToo.Swap(false))
+			if next == nil {
+				continue
+			}
+			stop()
+			return next, <-ended
+		}
+	}
+}
+
+// prepare loads the configuration. It returns nil when nothing is to be
+// replaced: because it is bad, which is said, or because it is the same.
+func (d *daemon) prepare(resync bool) *generation {
+	cfg, err := d.opts.Config, error(nil)
+	if d.opts.Reload != nil {
+		cfg, err = d.opts.Reload()
+	}
+	if err != nil {
+		d.log.Error().Err(err).Msg("new configuration is bad; the old one stays")
+		return nil
+	}
+	old := d.now.Load().config
+	if reflect.DeepEqual(cfg, old) {
+		if resync {
+			d.resyncAll("SIGHUP")
+		}
+		return nil
+	}
+	if cfg.Listen != old.Listen || cfg.DataDir != old.DataDir || !reflect.DeepEqual(cfg.Server, old.Server) {
+		d.log.Warn().Msg("listen, dataDir and server take effect at the next start")
+		cfg.Listen, cfg.DataDir, cfg.Server = old.Listen, old.DataDir, old.Server
+	}
+	next, err := build(cfg, d.opts.Version, d.book, d.metrics, d.log)
+	if err != nil {
+		d.log.Error().Err(err).Msg("new configuration cannot be used; the old one stays")
+		return nil
+	}
+	return next
+}
+
+// signals serves SIGUSR1 and SIGHUP.
+func (d *daemon) signals(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-d.opts.Signals:
+			switch s {
+			case syscall.SIGUSR1:
+				d.resyncAll("SIGUSR1")
+			case syscall.SIGHUP:
+				d.requestReload(true)
+			}
+		}
+	}
+}
+
+func (d *daemon) requestReload(resync bool) {
+	if resync {
+		d.resyncToo.Store(true)
+	}
+	select {
+	case d.reloads <- struct{}{}:
+	default: // one is waiting already, and reads the newest file
+	}
+}
+
+func (d *daemon) resyncAll(actor string) {
+	runs, err := d.Resync(nil, reconciler.Trigger{Reason: reconciler.ReasonOnCall, Actor: actor})
+	if err != nil {
+		d.log.Error().Err(err).Msg("resync")
+		return
+	}
+	for _, r := range runs {
+		d.log.Info().Str("environment", r.Environment).Str("run", r.ID).Str("actor", actor).Msg("resync asked for")
+	}
+}
+
+// ready says whether every source was looked at and every environment has had a
+// run since the start.
+func (d *daemon) ready() error {
+	all := d.Environments()
+	if len(all) == 0 {
+		for name, problems := range d.SourceProblems() {
+			return fmt.Errorf("source %s: %w", name, problems)
+		}
+		return errors.New("no environment is known yet")
+	}
+	for _, s := range all {
+		if s.LastRun == nil && s.Sync == reconciler.SyncPending {
+			return fmt.Errorf("environment %s has not been compared yet", s.Name)
+		}
+	}
+	return nil
+}
+
+// The methods below are the server's view of the engine in force.
+
+// Environments implements server.Engine.
+func (d *daemon) Environments() []reconciler.Status { return d.now.Load().engine.Environments() }
+
+// SourceProblems implements server.Engine.
+func (d *daemon) SourceProblems() map[string]sources.Problems {
+	return d.now.Load().engine.SourceProblems()
+}
+
+// Environment implements server.Engine.
+func (d *daemon) Environment(name string) (reconciler.Status, bool) {
+	return d.now.Load().engine.Environment(name)
+}
+
+// Drift implements server.Engine.
+func (d *daemon) Drift(f reconciler.Filter) reconciler.Report { return d.now.Load().engine.Drift(f) }
+
+// Resync implements server.Engine.
+func (d *daemon) Resync(names []string, t reconciler.Trigger) ([]reconciler.Run, error) {
+	return d.now.Load().engine.Resync(names, t)
+}
+
+// Wait implements server.Engine.
+func (d *daemon) Wait(ctx context.Context, id string) (reconciler.Run, error) {
+	return d.now.Load().engine.Wait(ctx, id)
+}
+
+// LastResync implements server.Engine.
+func (d *daemon) LastResync() []reconciler.Run { return d.now.Load().engine.LastResync() }
+
+// debounce is how long the configuration file must be quiet before it is read.
+const debounce = 100 * time.Millisecond

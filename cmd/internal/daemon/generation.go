@@ -1,0 +1,160 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
+	"github.com/holdfast-gitops/holdfast/sources/gitrepo"
+	"github.com/holdfast-gitops/holdfast/sources/localdir"
+	"github.com/holdfast-gitops/holdfast/sources/render"
+)
+
+// generation is everything that one configuration brings to life. A reload
+// builds the next one whole, stops this one, then starts that one, so that two
+// never write at once.
+type generation struct {
+	config    config.Config
+	engine    *reconciler.Engine
+	targets   map[string]*target
+	followers map[string]*follower
+}
+
+// build does all that can fail, and starts nothing.
+func build(cfg config.Config, version string, book *drift.Book, m *metrics, log zerolog.Logger) (*generation, error) {
+	g := &generation{config: cfg, targets: map[string]*target{}, followers: map[string]*follower{}}
+	drivers := map[string]reconciler.Driver{}
+	var problems []error
+	for _, c := range cfg.Targets {
+		t, err := openTarget(c, cfg, version, log)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		g.targets[c.Name], drivers[c.Name] = t, t
+	}
+	g.engine = reconciler.New(reconciler.Options{
+		Drivers: drivers, Refresh: g.refresh, Observer: m, Log: log, Book: book,
+	})
+	renderer := render.New(render.Options{})
+	for _, c := range cfg.Sources {
+		src, err := openSource(c, cfg.DataDir)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("source %s: %w", c.Name, err))
+			continue
+		}
+		g.followers[c.Name] = g.follower(c, src, renderer, m, log)
+	}
+	return g, errors.Join(problems...)
+}
+
+func openSource(c config.Source, dataDir string) (source, error) {
+	if c.Dir != "" {
+		return localdir.Open(localdir.Options{Name: c.Name, Dir: c.Dir})
+	}
+	sum := sha256.Sum256([]byte(c.URL))
+	secret := c.Credentials.PasswordFile
+	if secret == "" {
+		secret = c.Credentials.TokenFile
+	}
+	return gitrepo.Open(gitrepo.Options{
+		Name: c.Name, URL: c.URL, Ref: c.Ref, Timeout: c.Timeout,
+		Dir:      filepath.Join(dataDir, "cache", "git", hex.EncodeToString(sum[:8])),
+		Username: c.Credentials.Username, PasswordFile: secret,
+	})
+}
+
+func (g *generation) follower(c config.Source, src source, renderer *render.Renderer, m *metrics, log zerolog.Logger) *follower {
+	f := &follower{
+		name: c.Name, source: src, interval: c.Interval, engine: g.engine, metrics: m,
+		log: log.With().Str("source", c.Name).Logger(), work: make(chan struct{}, 1),
+	}
+	f.find = func(tree sources.Tree) ([]environment.Spec, []environment.Broken, error) {
+		if c.Implicit != nil {
+			return []environment.Spec{*c.Implicit}, nil, nil
+		}
+		return environment.Find(tree, c.Environments)
+	}
+	f.assignment = func(l *lease, spec environment.Spec) reconciler.Assignment {
+		a := reconciler.Assignment{
+			Spec: spec, Source: c.Name, Revision: l.snap.Revision,
+			Reach: g.reach(c, spec.Target),
+		}
+		a.Render = func(ctx context.Context) ([]sources.Item, error) { return g.render(ctx, renderer, l, spec) }
+		return a
+	}
+	return f
+}
+
+func (g *generation) render(ctx context.Context, renderer *render.Renderer, l *lease, spec environment.Spec) ([]sources.Item, error) {
+	if !l.acquire() {
+		return nil, reconciler.ErrSuperseded
+	}
+	defer l.release()
+	t := g.targets[spec.Target]
+	namespace := spec.Namespace
+	if namespace == "" {
+		namespace = t.namespace
+	}
+	out, err := renderer.Render(ctx, render.Request{
+		Tree: l.snap.Tree, Path: spec.Path, DefaultNamespace: namespace,
+		CreateNamespace: spec.CreateNamespace, Scopes: t,
+	})
+	return out.Items, err
+}
+
+// reach adds up what a source was granted in a target.
+func (g *generation) reach(c config.Source, targetName string) reconciler.Reach {
+	var out reconciler.Reach
+	t := g.targets[targetName]
+	for _, grant := range c.Grants {
+		if t == nil || grant.Target != targetName {
+			continue
+		}
+		r := reachOf(grant, t.contextNamespace)
+		out.Cluster = out.Cluster || r.Cluster
+		out.Namespaces = append(out.Namespaces, r.Namespaces...)
+	}
+	return out
+}
+
+func reachOf(g config.Grant, contextNamespace string) reconciler.Reach {
+	r := reconciler.Reach{Namespaces: g.Namespaces, Cluster: g.Cluster}
+	if g.ContextNamespace {
+		r.Namespaces = append([]string{contextNamespace}, r.Namespaces...)
+	}
+	return r
+}
+
+// refresh implements the engine's wish to ask a source now.
+func (g *generation) refresh(ctx context.Context, name string) error {
+	f := g.followers[name]
+	if f == nil {
+		return fmt.Errorf("no source %q in the configuration", name)
+	}
+	return f.refresh(ctx)
+}
+
+// run blocks until ctx ends and all that it started has stopped.
+func (g *generation) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return g.engine.Run(ctx) })
+	for _, t := range g.targets {
+		group.Go(func() error { return t.Watch(ctx, g.engine.Hint) })
+	}
+	for _, f := range g.followers {
+		group.Go(func() error { return f.run(ctx) })
+	}
+	return group.Wait()
+}

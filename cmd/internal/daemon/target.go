@@ -1,0 +1,135 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/rs/zerolog"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
+	"github.com/holdfast-gitops/holdfast/drift/kubelive"
+	"github.com/holdfast-gitops/holdfast/reconciler/kube"
+)
+
+// target is an opened target with what specs need to know of it.
+type target struct {
+	*kube.Target
+	// namespace is where objects go that name none.
+	namespace string
+	// contextNamespace is that of the kubeconfig context.
+	contextNamespace string
+}
+
+// openTarget connects to a cluster as kubectl would, or from within.
+func openTarget(c config.Target, cfg config.Config, version string, log zerolog.Logger) (*target, error) {
+	rc, namespace, err := restConfig(c)
+	if err != nil {
+		return nil, fmt.Errorf("target %s: %w", c.Name, err)
+	}
+	key, err := kubelive.LoadKey(filepath.Join(cfg.DataDir, "key"))
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(cfg.DataDir, "targets")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("target %s: %w", c.Name, err)
+	}
+	out := &target{contextNamespace: namespace, namespace: c.Namespace}
+	if out.namespace == "" {
+		out.namespace = namespace
+	}
+	watched := watchedNamespaces(c.Name, cfg.Sources, namespace)
+	state := c.StateNamespace
+	if state == "" {
+		state = "holdfast-system"
+		if watched != nil {
+			state = namespace // with namespaces granted only, state stays in ours
+		}
+	}
+	out.Target, err = kube.Open(kube.Options{
+		Name: c.Name, Config: rc, StateNamespace: state, CreateState: watched == nil,
+		Namespaces: watched, Installation: cfg.Installation, Version: version,
+		Concurrency: c.Concurrency, Baselines: filepath.Join(dir, c.Name+".baselines"), Key: key,
+		Failed: func(err error) { log.Warn().Err(err).Str("target", c.Name).Msg("target") },
+	})
+	return out, err
+}
+
+// restConfig follows kubectl's rules: the file that is named, else KUBECONFIG,
+// else ~/.kube/config; where none of them is, the pod's own account.
+func restConfig(c config.Target) (*rest.Config, string, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = c.Kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: c.Context})
+	raw, err := loader.RawConfig()
+	if err != nil {
+		return nil, "", fmt.Errorf("read kubeconfig: %w", err)
+	}
+	if c.Kubeconfig == "" && c.Context == "" && len(raw.Contexts) == 0 {
+		return inCluster()
+	}
+	if user := currentUser(raw.Contexts, raw.CurrentContext, c.Context); user != "" {
+		if auth := raw.AuthInfos[user]; auth != nil && auth.Exec != nil {
+			return nil, "", fmt.Errorf("kubeconfig user %q runs a program (%s) for its credentials, which is not allowed (hint: use a token, a client certificate or a service account)", user, auth.Exec.Command)
+		}
+	}
+	rc, err := loader.ClientConfig()
+	if err != nil {
+		return nil, "", fmt.Errorf("read kubeconfig: %w", err)
+	}
+	namespace, _, err := loader.Namespace()
+	if err != nil {
+		return nil, "", fmt.Errorf("read kubeconfig: %w", err)
+	}
+	return rc, namespace, nil
+}
+
+func inCluster() (*rest.Config, string, error) {
+	rc, err := rest.InClusterConfig()
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, "", errors.New("no cluster: there is no kubeconfig, and this is not a pod (hint: give --kubeconfig, or set KUBECONFIG)")
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	namespace := "default"
+	if b, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace"); err == nil && len(b) > 0 {
+		namespace = string(b)
+	}
+	return rc, namespace, nil
+}
+
+// watchedNamespaces is what the sources were granted in a target; nil is all.
+func watchedNamespaces(name string, all []config.Source, contextNamespace string) []string {
+	out := []string{}
+	for _, s := range all {
+		for _, g := range s.Grants {
+			if g.Target != name {
+				continue
+			}
+			reach := reachOf(g, contextNamespace)
+			if reach.Cluster || slices.Contains(reach.Namespaces, "*") {
+				return nil
+			}
+			out = append(out, reach.Namespaces...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func currentUser(contexts map[string]*clientcmdapi.Context, current, override string) string {
+	if override != "" {
+		current = override
+	}
+	if c := contexts[current]; c != nil {
+		return c.AuthInfo
+	}
+	return ""
+}

@@ -1,0 +1,147 @@
+// Package server is the daemon's HTTP side: the API, the page that people look
+// at, metrics and probes, over TCP and over a Unix socket.
+//
+// Whoever reaches the socket may change things, since its mode says who that is;
+// over TCP a change needs a token and a Host header that is ours. It decides
+// nothing about environments: an Engine does.
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	stdlog "log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// Engine is what the server asks.
+type Engine interface {
+	Environments() []reconciler.Status
+	// SourceProblems is what is wrong with sources, by name.
+	SourceProblems() map[string]sources.Problems
+	Environment(name string) (reconciler.Status, bool)
+	Drift(f reconciler.Filter) reconciler.Report
+	// Resync asks for runs, of all environments when names is nil, and returns
+	// receipts at once.
+	Resync(names []string, t reconciler.Trigger) ([]reconciler.Run, error)
+	// Wait returns a run when it ended, or as it is when ctx ends.
+	Wait(ctx context.Context, runID string) (reconciler.Run, error)
+	LastResync() []reconciler.Run
+}
+
+// Options are what a server needs. Engine is required.
+type Options struct {
+	Engine Engine
+	// Ready says whether the daemon is; nil means always.
+	Ready func() error
+	// Metrics serves /metrics; nil means that there is none.
+	Metrics http.Handler
+	// Listen is the address for TCP, if Handler is used without Serve: Host
+	// headers that name it are ours. Serve goes by its listener.
+	Listen string
+	// Hosts are further names that Host headers may have.
+	Hosts []string
+	// TokenFile holds the token for calls over TCP that change something; empty
+	// means that there are none.
+	TokenFile string
+	// Version is shown on the page.
+	Version string
+	Logger  zerolog.Logger
+	// ShutdownTimeout bounds the graceful end; zero has a default.
+	ShutdownTimeout time.Duration
+	// Now is the clock, for tests.
+	Now func() time.Time
+}
+
+// Server answers. Create it with New.
+type Server struct {
+	opts Options
+	page *pages
+}
+
+// New makes a server; it listens nowhere.
+func New(o Options) *Server {
+	o.ShutdownTimeout = cmp.Or(o.ShutdownTimeout, 5*time.Second)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Server{opts: o, page: newPages()}
+}
+
+// Serve answers on both listeners, of which one may be nil, until ctx ends, and
+// closes them. Calls that wait are answered with what is known; what is then
+// still under way after ShutdownTimeout is cut off.
+func (s *Server) Serve(ctx context.Context, tcp, socket net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		all  sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+	)
+	serve := func(l net.Listener, handler http.Handler) {
+		all.Go(func() {
+			if err := s.serveOne(ctx, l, handler); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+				cancel() // one listener lost: the other must not hide it
+			}
+		})
+	}
+	if tcp != nil {
+		serve(tcp, s.untrusted(tcp.Addr().String()))
+	}
+	if socket != nil {
+		serve(socket, s.Handler(true))
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *Server) serveOne(ctx context.Context, l net.Listener, handler http.Handler) error {
+	srv := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		// Calls that wait end with ctx, so that they do not hold up the end.
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    stdlog.New(debugWriter{s.opts.Logger}, "", 0),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.ShutdownTimeout)
+	defer cancel()
+	err := srv.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = srv.Close()
+	}
+	<-ended // http.ErrServerClosed: Shutdown was asked for
+	return err
+}
+
+// debugWriter takes what net/http has to say about broken connections, which is
+// nobody's business unless they look for it.
+type debugWriter struct{ log zerolog.Logger }
+
+// Write logs one line.
+func (w debugWriter) Write(p []byte) (int, error) {
+	w.log.Debug().Str("detail", string(p)).Msg("http connection failed")
+	return len(p), nil
+}

@@ -1,0 +1,169 @@
+package drift
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// keepEnded bounds how many ended episodes the book remembers.
+const keepEnded = 2000
+
+// maxChanges bounds how many fields one episode lists.
+const maxChanges = 100
+
+// Sighting is one look at a drifted object.
+type Sighting struct {
+	Environment string
+	Target      string
+	Object      sources.ID
+	Class       Class
+	Changes     []Change
+	Origin      sources.Origin
+	Revision    string
+	Cause       Cause
+	Next        string
+	// Seen is when the drift was sensed; At when the sighting was complete.
+	Seen time.Time
+	At   time.Time
+}
+
+// Book keeps the episodes: those that are open, and the newest of those that
+// ended. It is safe for concurrent use.
+type Book struct {
+	mu    sync.Mutex
+	open  map[bookKey]*Episode
+	ended []Episode
+}
+
+type bookKey struct {
+	environment string
+	object      sources.ID
+}
+
+// NewBook makes an empty book.
+func NewBook() *Book { return &Book{open: map[bookKey]*Episode{}} }
+
+// See records a sighting: a new episode, or another occurrence of the open one.
+// It returns a copy of the episode, and whether it is new.
+func (b *Book) See(s Sighting) (Episode, bool) {
+	if len(s.Changes) > maxChanges {
+		s.Changes = s.Changes[:maxChanges]
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := bookKey{s.Environment, s.Object}
+	e, known := b.open[key]
+	if !known {
+		e = &Episode{
+			ID: episodeID(s), Environment: s.Environment, Target: s.Target, Object: s.Object,
+			FirstSeen: s.Seen, State: Open,
+		}
+		b.open[key] = e
+	}
+	e.Class, e.Changes, e.Cause, e.Next = s.Class, s.Changes, s.Cause, s.Next
+	e.Origin, e.Revision, e.LastSeen = s.Origin, s.Revision, s.At
+	e.Occurrences++
+	return *e, !known
+}
+
+func episodeID(s Sighting) string {
+	sum := sha256.Sum256([]byte(s.Environment + "\x00" + s.Target + "\x00" + s.Object.GroupKind() + "\x00" +
+		s.Object.Namespace + "\x00" + s.Object.Name + "\x00" + s.Seen.UTC().Format(time.RFC3339Nano)))
+	return hex.EncodeToString(sum[:6])
+}
+
+// End closes the open episode of an object, if there is one. Persists is no end:
+// it leaves the episode open, and says that nothing is done about it.
+func (b *Book) End(environment string, object sources.ID, how State, at time.Time) (Episode, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := bookKey{environment, object}
+	e, ok := b.open[key]
+	// What admission keeps putting back is not gone because nobody looked again.
+	if !ok || e.State == Persists && how == Gone {
+		return Episode{}, false
+	}
+	return b.end(key, e, how, at), true
+}
+
+// end needs b.mu.
+func (b *Book) end(key bookKey, e *Episode, how State, at time.Time) Episode {
+	e.State = how
+	if how == Persists {
+		e.Next = "not retried: admission puts the live value back after every apply"
+		return *e
+	}
+	e.Ended, e.Next = at, ""
+	delete(b.open, key)
+	b.ended = append(b.ended, *e)
+	if over := len(b.ended) - keepEnded; over > 0 {
+		b.ended = slices.Delete(b.ended, 0, over)
+	}
+	return *e
+}
+
+// EndAll closes the open episodes of an environment that keep rejects.
+func (b *Book) EndAll(environment string, how State, at time.Time, keep func(sources.ID) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, e := range b.open {
+		if key.environment == environment && !keep(key.object) {
+			b.end(key, e, how, at)
+		}
+	}
+}
+
+// OpenCount is how many episodes of an environment are open.
+func (b *Book) OpenCount(environment string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for key := range b.open {
+		if key.environment == environment {
+			n++
+		}
+	}
+	return n
+}
+
+// List copies the episodes that match, open ones first, newest first.
+func (b *Book) List(match func(*Episode) bool) []Episode {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := []Episode{}
+	for _, e := range b.open {
+		if match(e) {
+			out = append(out, *e)
+		}
+	}
+	for i := range b.ended {
+		if match(&b.ended[i]) {
+			out = append(out, b.ended[i])
+		}
+	}
+	slices.SortFunc(out, func(a, b Episode) int {
+		return cmp.Or(
+			boolOrder(a.Ended.IsZero(), b.Ended.IsZero()),
+			b.LastSeen.Compare(a.LastSeen),
+			a.Object.Compare(b.Object),
+		)
+	})
+	return out
+}
+
+// boolOrder puts true before false.
+func boolOrder(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
+}

@@ -1,0 +1,111 @@
+package kubelive
+
+import (
+	"compress/gzip"
+	"crypto/rand"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// BaselineFile keeps baselines over restarts. Losing it costs one look at every
+// object and nothing else, so it is written behind: a crash may lose the newest,
+// whose objects are then looked at again.
+type BaselineFile struct {
+	// Path is the file; its folder must exist.
+	Path string
+}
+
+type baselineRecord struct {
+	ID       sources.ID
+	Baseline Baseline
+}
+
+// formatVersion changes when what a digest covers does.
+const formatVersion = 1
+
+// Load reads the baselines. A file that is missing, damaged or of another format
+// is an empty one: damaged is also returned as an error, to be told.
+func (f BaselineFile) Load() (map[sources.ID]Baseline, error) {
+	file, err := os.Open(f.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read baselines: %w", err)
+	}
+	defer file.Close()
+	zip, err := gzip.NewReader(file)
+	if err != nil {
+		return nil, fmt.Errorf("read baselines %s (all objects will be verified): %w", f.Path, err)
+	}
+	var format int
+	var records []baselineRecord
+	dec := gob.NewDecoder(zip)
+	if err := dec.Decode(&format); err != nil {
+		return nil, fmt.Errorf("read baselines %s (all objects will be verified): %w", f.Path, err)
+	}
+	if format != formatVersion {
+		return nil, nil
+	}
+	if err := dec.Decode(&records); err != nil {
+		return nil, fmt.Errorf("read baselines %s (all objects will be verified): %w", f.Path, err)
+	}
+	out := make(map[sources.ID]Baseline, len(records))
+	for _, r := range records {
+		out[r.ID] = r.Baseline
+	}
+	return out, nil
+}
+
+// SaveIfChanged writes the index's baselines by rename, if any changed.
+func (f BaselineFile) SaveIfChanged(x *Index) error {
+	all, changed := x.baselines()
+	if !changed {
+		return nil
+	}
+	records := make([]baselineRecord, 0, len(all))
+	for id, b := range all {
+		records = append(records, baselineRecord{id, b})
+	}
+	temp, err := os.CreateTemp(filepath.Dir(f.Path), ".baselines-*")
+	if err != nil {
+		return fmt.Errorf("save baselines: %w", err)
+	}
+	defer os.Remove(temp.Name()) // gone already when all went well
+	zip := gzip.NewWriter(temp)
+	enc := gob.NewEncoder(zip)
+	err = errors.Join(enc.Encode(formatVersion), enc.Encode(records), zip.Close(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), f.Path)
+	}
+	if err != nil {
+		return fmt.Errorf("save baselines: %w", err)
+	}
+	return nil
+}
+
+// LoadKey reads the key for the digests of sensitive items, or makes one. A lost
+// key costs one apply of every secret, which changes nothing in them.
+func LoadKey(path string) ([]byte, error) {
+	key, err := os.ReadFile(path)
+	if err == nil && len(key) == 32 {
+		return key, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read digest key: %w", err)
+	}
+	key = make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return nil, fmt.Errorf("make digest key: %w", err)
+	}
+	if err := os.WriteFile(path, key, 0o600); err != nil {
+		return nil, fmt.Errorf("keep digest key: %w", err)
+	}
+	return key, nil
+}

@@ -1,0 +1,111 @@
+package kubelive
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/restmapper"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// rediscover bounds how often a kind that is not served makes us ask again.
+const rediscover = 10 * time.Second
+
+// Mapper knows which kinds a cluster serves. It asks the cluster once, and again
+// when a kind is not found.
+type Mapper struct {
+	cached discovery.CachedDiscoveryInterface
+	mapper *restmapper.DeferredDiscoveryRESTMapper
+
+	mu    sync.Mutex
+	reset time.Time
+}
+
+// NewMapper makes a mapper; the first look-up asks the cluster.
+func NewMapper(client discovery.DiscoveryInterface) *Mapper {
+	cached := memory.NewMemCacheClient(client)
+	return &Mapper{cached: cached, mapper: restmapper.NewDeferredDiscoveryRESTMapper(cached)}
+}
+
+// RESTMapper is the mapper in the form that other libraries take.
+func (m *Mapper) RESTMapper() meta.RESTMapper { return m.mapper }
+
+// Refresh makes the next look-up ask the cluster, as after a CRD was applied.
+func (m *Mapper) Refresh() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reset = time.Now()
+	m.mapper.Reset()
+}
+
+// Resource finds what serves a kind; without a version, the preferred one.
+func (m *Mapper) Resource(gk schema.GroupKind, version ...string) (Resource, error) {
+	r, err := m.resource(gk, version...)
+	if !meta.IsNoMatchError(err) || !m.refreshIfOld() {
+		return r, err
+	}
+	return m.resource(gk, version...)
+}
+
+func (m *Mapper) refreshIfOld() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Since(m.reset) < rediscover {
+		return false
+	}
+	m.reset = time.Now()
+	m.mapper.Reset()
+	return true
+}
+
+func (m *Mapper) resource(gk schema.GroupKind, version ...string) (Resource, error) {
+	mapping, err := m.mapper.RESTMapping(gk, version...)
+	if err != nil {
+		return Resource{}, err
+	}
+	return Resource{
+		GVR: mapping.Resource, Kind: gk.Kind,
+		Namespaced: mapping.Scope.Name() == meta.RESTScopeNameNamespace,
+	}, nil
+}
+
+// Namespaced says whether a kind lives in namespaces; known is false when the
+// cluster does not serve it.
+func (m *Mapper) Namespaced(group, kind string) (namespaced, known bool) {
+	r, err := m.Resource(schema.GroupKind{Group: group, Kind: kind})
+	return r.Namespaced, err == nil
+}
+
+// Listable lists every resource that can be listed, in its preferred version.
+// An error beside resources means that some groups could not be asked.
+func (m *Mapper) Listable() ([]Resource, error) {
+	lists, err := discovery.ServerPreferredResources(m.cached)
+	var out []Resource
+	for _, list := range lists {
+		gv, parseErr := schema.ParseGroupVersion(list.GroupVersion)
+		if parseErr != nil {
+			return out, fmt.Errorf("discovery: group version %q: %w", list.GroupVersion, parseErr)
+		}
+		for _, r := range list.APIResources {
+			if slices.Contains(r.Verbs, "list") && slices.Contains(r.Verbs, "patch") {
+				out = append(out, Resource{GVR: gv.WithResource(r.Name), Kind: r.Kind, Namespaced: r.Namespaced})
+			}
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("discovery: %w", err)
+	}
+	return out, err
+}
+
+// GroupKind is an id's group and kind as Kubernetes libraries take them.
+func GroupKind(id sources.ID) schema.GroupKind {
+	return schema.GroupKind{Group: id.Group, Kind: id.Kind}
+}

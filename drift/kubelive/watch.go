@@ -1,0 +1,426 @@
+package kubelive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// silence is how long a watch may say nothing, not even a bookmark, before it
+// counts as stale and is started anew.
+const silence = 3 * time.Minute
+
+// Resource is one kind of object as the server serves it.
+type Resource struct {
+	GVR        schema.GroupVersionResource
+	Kind       string
+	Namespaced bool
+}
+
+// Watcher keeps one metadata watch per resource (and namespace, where it is
+// limited to some) and feeds the index. Watches are started by Ensure and live
+// until Run ends.
+type Watcher struct {
+	client metadata.Interface
+	index  *Index
+	// namespaces limits the watches; nil is the whole cluster.
+	namespaces []string
+
+	mu      sync.Mutex
+	streams map[streamKey]*stream
+	start   chan *stream
+}
+
+type streamKey struct {
+	gr        schema.GroupResource
+	namespace string
+}
+
+// NewWatcher makes a watcher; it watches nothing before Run.
+func NewWatcher(client metadata.Interface, index *Index, namespaces []string) *Watcher {
+	return &Watcher{
+		client: client, index: index, namespaces: namespaces,
+		streams: map[streamKey]*stream{}, start: make(chan *stream),
+	}
+}
+
+// Run keeps the watches until ctx ends, then waits for them to stop.
+func (w *Watcher) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-w.start:
+			all.Go(func() {
+				s.run(ctx)
+				w.drop(s)
+			})
+		}
+	}
+}
+
+// Ensure sees that the resources are watched and waits until each has been
+// listed in full once. The error of a resource that cannot be listed is in the
+// map; ctx bounds the wait.
+func (w *Watcher) Ensure(ctx context.Context, resources []Resource) map[schema.GroupKind]error {
+	failed := map[schema.GroupKind]error{}
+	var streams []*stream
+	for _, r := range resources {
+		for _, ns := range w.scopes(r) {
+			s, err := w.ensureStream(ctx, r, ns)
+			if err != nil {
+				failed[schema.GroupKind{Group: r.GVR.Group, Kind: r.Kind}] = err
+				continue
+			}
+			streams = append(streams, s)
+		}
+	}
+	for _, s := range streams {
+		if err := s.wait(ctx); err != nil {
+			failed[s.kind()] = err
+		}
+	}
+	return failed
+}
+
+func (w *Watcher) scopes(r Resource) []string {
+	if w.namespaces == nil {
+		return []string{""}
+	}
+	if !r.Namespaced {
+		return nil
+	}
+	return w.namespaces
+}
+
+func (w *Watcher) ensureStream(ctx context.Context, r Resource, namespace string) (*stream, error) {
+	key := streamKey{r.GVR.GroupResource(), namespace}
+	w.mu.Lock()
+	s := w.streams[key]
+	fresh := s == nil
+	if fresh {
+		s = newStream(w.client, w.index, r, namespace)
+		w.streams[key] = s
+	}
+	w.mu.Unlock()
+	if !fresh {
+		return s, nil
+	}
+	select {
+	case w.start <- s:
+		return s, nil
+	case <-ctx.Done():
+		w.mu.Lock()
+		delete(w.streams, key)
+		w.mu.Unlock()
+		return nil, fmt.Errorf("watch %s: %w", r.GVR.GroupResource(), ctx.Err())
+	}
+}
+
+// drop forgets a stream that ended, so that the next Ensure starts another.
+func (w *Watcher) drop(s *stream) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.streams, streamKey{s.resource.GVR.GroupResource(), s.namespace})
+}
+
+// AsOf is when the quietest watch last said something, bookmarks included; zero
+// while nothing is watched. Only the watches of kinds in use count. Broken names the watches that fail or are silent.
+func (w *Watcher) AsOf(used func(schema.GroupKind) bool) (asOf time.Time, broken map[string]error) {
+	w.mu.Lock()
+	streams := slices.Collect(maps.Values(w.streams))
+	w.mu.Unlock()
+	broken = map[string]error{}
+	for _, s := range streams {
+		if !used(s.kind()) {
+			continue
+		}
+		at, err := s.health()
+		if err != nil {
+			broken[s.name()] = err
+		}
+		if asOf.IsZero() || at.Before(asOf) {
+			asOf = at
+		}
+	}
+	return asOf, broken
+}
+
+// stream is one watch. It is its own reflector store: what the reflector brings
+// goes into the index in digested form and is not kept.
+type stream struct {
+	client    metadata.Interface
+	index     *Index
+	resource  Resource
+	namespace string
+	synced    chan struct{}
+
+	mu      sync.Mutex
+	isSync  bool
+	lastErr error
+	lastAct time.Time
+	// errSince is when lastErr began; ended: the resource is not served or
+	// cannot be watched, so that there is no use in trying on.
+	errSince time.Time
+	ended    bool
+	giveUp   context.CancelFunc
+	// failed is closed and replaced whenever lastErr is set, to wake waiters.
+	failed chan struct{}
+}
+
+func newStream(client metadata.Interface, index *Index, r Resource, namespace string) *stream {
+	return &stream{
+		client: client, index: index, resource: r, namespace: namespace,
+		synced: make(chan struct{}), failed: make(chan struct{}), lastAct: time.Now(),
+	}
+}
+
+func (s *stream) kind() schema.GroupKind {
+	return schema.GroupKind{Group: s.resource.GVR.Group, Kind: s.resource.Kind}
+}
+
+func (s *stream) name() string {
+	name := s.resource.GVR.GroupResource().String()
+	if s.namespace != "" {
+		name += " in " + s.namespace
+	}
+	return name
+}
+
+// run keeps a reflector going, and starts a new one when it falls silent.
+func (s *stream) run(ctx context.Context) {
+	for ctx.Err() == nil && !s.hasEnded() {
+		s.runOnce(ctx)
+	}
+}
+
+func (s *stream) hasEnded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+func (s *stream) runOnce(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.giveUp = cancel
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.reflector().RunWithContext(ctx)
+	}()
+	tick := time.NewTicker(silence / 6)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+			if at, _ := s.health(); time.Since(at) > silence {
+				cancel()
+			}
+		}
+	}
+}
+
+func (s *stream) reflector() *cache.Reflector {
+	api := s.client.Resource(s.resource.GVR).Namespace(s.namespace)
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = LabelEnvironment
+			list, err := api.List(ctx, o)
+			s.note(err)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = LabelEnvironment
+			stream, err := api.Watch(ctx, o)
+			s.note(err)
+			return stream, err
+		},
+	}
+	return cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, s, cache.ReflectorOptions{
+		Name: "holdfast/" + s.name(),
+	})
+}
+
+// note remembers how the last request went. An expired resourceVersion is part
+// of watching, not a failure.
+func (s *stream) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.lastErr, s.lastAct = nil, time.Now()
+	case apierrors.IsResourceExpired(err), apierrors.IsGone(err), errors.Is(err, context.Canceled):
+	default:
+		if s.lastErr == nil {
+			s.errSince = time.Now()
+		}
+		s.lastErr = fmt.Errorf("watch %s: %w", s.name(), err)
+		if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+			s.ended = true
+			s.giveUp()
+		}
+		close(s.failed)
+		s.failed = make(chan struct{})
+	}
+}
+
+func (s *stream) health() (time.Time, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lastErr != nil {
+		return s.lastAct, s.lastErr
+	}
+	if quiet := time.Since(s.lastAct); quiet > silence {
+		return s.lastAct, fmt.Errorf("watch %s: silent for %s", s.name(), quiet.Round(time.Second))
+	}
+	return s.lastAct, nil
+}
+
+// blind is how long a watch may fail before what it last said is not believed.
+const blind = 10 * time.Second
+
+// wait blocks until the first full list, a failure, or the end of ctx. A watch
+// that was listed once and has been failing for a while is a failure, too.
+func (s *stream) wait(ctx context.Context) error {
+	s.mu.Lock()
+	failed, err, synced := s.failed, s.lastErr, s.isSync
+	lately := time.Since(s.errSince) < blind
+	s.mu.Unlock()
+	if synced && (err == nil || lately) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	select {
+	case <-s.synced:
+		return nil
+	case <-failed:
+		_, err := s.health()
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("list %s: %w", s.name(), ctx.Err())
+	}
+}
+
+func (s *stream) id(m metav1.Object) sources.ID {
+	return sources.ID{
+		Group: s.resource.GVR.Group, Kind: s.resource.Kind,
+		Namespace: m.GetNamespace(), Name: m.GetName(),
+	}
+}
+
+// Transformer shrinks what a streamed first list holds until it is complete: an
+// object's annotations can be as large as the object.
+func (s *stream) Transformer() cache.TransformFunc {
+	return func(obj any) (any, error) {
+		if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
+			return compact(m), nil
+		}
+		return obj, nil
+	}
+}
+
+// digested is the compact stand-in for an object's metadata: only what the store
+// below needs to find its key and record.
+type digested struct {
+	metav1.PartialObjectMetadata
+	record Record
+}
+
+func compact(m *metav1.PartialObjectMetadata) *digested {
+	d := &digested{record: recordOf(m)}
+	d.Namespace, d.Name, d.UID, d.ResourceVersion = m.Namespace, m.Name, m.UID, m.ResourceVersion
+	return d
+}
+
+func (s *stream) record(obj any) (sources.ID, Record, error) {
+	switch m := obj.(type) {
+	case *digested:
+		return s.id(m), m.record, nil
+	case *metav1.PartialObjectMetadata:
+		return s.id(m), recordOf(m), nil
+	}
+	return sources.ID{}, Record{}, fmt.Errorf("watch %s: unexpected %T", s.name(), obj)
+}
+
+// Add implements cache.ReflectorStore.
+func (s *stream) Add(obj any) error {
+	id, r, err := s.record(obj)
+	if err != nil {
+		return err
+	}
+	s.note(nil)
+	s.index.observe(id, r)
+	return nil
+}
+
+// Update implements cache.ReflectorStore.
+func (s *stream) Update(obj any) error { return s.Add(obj) }
+
+// Delete implements cache.ReflectorStore.
+func (s *stream) Delete(obj any) error {
+	id, r, err := s.record(obj)
+	if err != nil {
+		return err
+	}
+	s.note(nil)
+	s.index.vanished(id, r)
+	return nil
+}
+
+// Replace implements cache.ReflectorStore: it takes in a full list.
+func (s *stream) Replace(list []any, version string) error {
+	records := make(map[sources.ID]Record, len(list))
+	for _, obj := range list {
+		id, r, err := s.record(obj)
+		if err != nil {
+			return err
+		}
+		records[id] = r
+	}
+	s.note(nil)
+	s.index.replace(s.covers, records, version)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.isSync {
+		s.isSync = true
+		close(s.synced)
+	}
+	return nil
+}
+
+func (s *stream) covers(id sources.ID) bool {
+	return id.Group == s.resource.GVR.Group && id.Kind == s.resource.Kind &&
+		(s.namespace == "" || s.namespace == id.Namespace)
+}
+
+// Resync implements cache.ReflectorStore; there is nothing to do.
+func (s *stream) Resync() error { return nil }
+
+// Bookmark implements cache.ReflectorBookmarkStore: the watch is alive.
+func (s *stream) Bookmark(string) error {
+	s.note(nil)
+	return nil
+}

@@ -1,0 +1,185 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
+)
+
+// correct looks at the hinted things and puts back what drifted. What was last
+// applied is the measure, so that a broken head does not stop it.
+func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
+	a, ok := w.assignment()
+	if !ok || a.Spec.Drift == environment.DriftIgnore && a.Spec.Mode != environment.ModePlan {
+		return
+	}
+	driver := w.engine.opts.Drivers[a.Spec.Target]
+	var want []sources.Item
+	seen := time.Now()
+	for id, h := range hints {
+		if timer := w.later[id]; timer != nil {
+			timer.Stop()
+			delete(w.later, id)
+		}
+		item, known := w.good[id]
+		if !known || !w.cool(id, h) {
+			continue
+		}
+		want = append(want, item)
+		if h.Seen.Before(seen) {
+			seen = h.Seen
+		}
+	}
+	if driver == nil || len(want) == 0 {
+		return
+	}
+	ops, err := w.compare(ctx, driver, a, want, Scope{Partial: true})
+	if err != nil {
+		w.log.Error().Err(err).Msg("drift could not be examined")
+		w.again(hints)
+		return
+	}
+	policy := w.policy(a, "")
+	policy.Partial = true
+	out := Run{}
+	w.carryOut(ctx, driver, a, NewPlan(ops, policy), &out, seen)
+	if len(out.Errors) > 0 && ctx.Err() == nil {
+		w.log.Error().Err(out.Errors).Msg("drift could not be corrected")
+		w.again(hints)
+		return
+	}
+	w.misses = 0
+}
+
+// again asks for another look after a failure, not at once.
+func (w *worker) again(hints map[sources.ID]Hint) {
+	w.misses++
+	for _, h := range hints {
+		w.delay(h, min(time.Second<<min(w.misses, 8), 5*time.Minute))
+	}
+}
+
+// delay lets a hint come back later. There is one such for each thing, so that
+// retries do not multiply.
+func (w *worker) delay(h Hint, wait time.Duration) {
+	if timer := w.later[h.Object]; timer != nil {
+		timer.Stop()
+	}
+	w.later[h.Object] = time.AfterFunc(wait, func() { w.box.hint(h) })
+}
+
+// heat counts how often a thing was corrected lately: another writer that never
+// gives up must not make us write for ever at full speed.
+type heat struct {
+	count int
+	last  time.Time
+}
+
+// Corrections beyond heatFree within heatDecay of each other are delayed, from
+// one second up to heatMax.
+const (
+	heatFree  = 5
+	heatDecay = time.Minute
+	heatMax   = 5 * time.Minute
+)
+
+// cool reports whether a thing may be corrected now; otherwise it comes back
+// later by itself.
+func (w *worker) cool(id sources.ID, h Hint) bool {
+	k := w.heat[id]
+	if k == nil || k.count <= heatFree {
+		return true
+	}
+	wait := min(time.Second<<min(k.count-heatFree-1, 9), heatMax)
+	since := time.Since(k.last)
+	if since < wait {
+		w.delay(h, wait-since)
+	}
+	return since >= wait
+}
+
+func (w *worker) heatUp(id sources.ID) {
+	k := w.heat[id]
+	if k == nil || time.Since(k.last) > k.memory() {
+		k = &heat{}
+		w.heat[id] = k
+	}
+	k.count++
+	k.last = time.Now()
+	if k.count == heatFree+1 {
+		w.log.Warn().Str("object", id.String()).Msg("corrected again and again; slowing down")
+	}
+}
+
+// memory is how long a thing must stay quiet to be forgiven: longer than the
+// delay it has earned.
+func (k *heat) memory() time.Duration {
+	if k.count > heatFree {
+		return 2 * heatMax
+	}
+	return heatDecay
+}
+
+// corrected records a drift that was put back.
+func (w *worker) corrected(o Outcome, a Assignment, seen time.Time) {
+	if o.Class == "" {
+		return
+	}
+	w.seeDrift(o.Operation, a, o.Changes, o.Class, "", seen)
+	if o.Persists {
+		w.endDrift(o.Operation.Object, drift.Persists)
+		return
+	}
+	w.heatUp(o.Operation.Object)
+	w.mu.Lock()
+	w.fixed++
+	w.mu.Unlock()
+	w.endDrift(o.Operation.Object, drift.Corrected)
+}
+
+// seeDrift writes a sighting into the book, and one log line for a new episode.
+func (w *worker) seeDrift(op Operation, a Assignment, changes []drift.Change, class drift.Class, held string, seen time.Time) {
+	next := "reverts now"
+	if held != "" {
+		next = "stays: " + held
+	}
+	episode, fresh := w.engine.book.See(drift.Sighting{
+		Environment: w.name, Target: a.Spec.Target, Object: op.Object, Class: class, Changes: changes,
+		Origin: op.Item.Origin, Revision: a.Revision.Short(), Cause: causeOf(changes), Next: next,
+		Seen: seen, At: time.Now(),
+	})
+	if !fresh {
+		return
+	}
+	event := w.log.Info().Str("object", op.Object.String()).Str("class", string(class))
+	for i, c := range changes {
+		if i == 5 {
+			event = event.Int("fields", len(changes))
+			break
+		}
+		event = event.Str(fmt.Sprintf("field%d", i+1), fmt.Sprintf("%s: desired %s, live %s, by %s", c.Path, c.Desired, c.Live, c.Manager))
+	}
+	event.Str("next", next).Msg("drift")
+	if o := w.engine.opts.Observer; o != nil {
+		o.DriftSeen(episode, time.Since(seen))
+	}
+}
+
+func (w *worker) endDrift(id sources.ID, how drift.State) {
+	episode, ok := w.engine.book.End(w.name, id, how, time.Now())
+	if ok && how != drift.Persists && w.engine.opts.Observer != nil {
+		w.engine.opts.Observer.DriftEnded(episode)
+	}
+}
+
+func causeOf(changes []drift.Change) drift.Cause {
+	managers := make([]string, len(changes))
+	for i, c := range changes {
+		managers[i] = c.Manager
+	}
+	return drift.CauseOf(managers)
+}

@@ -1,0 +1,67 @@
+package reconciler
+
+import (
+	"context"
+	"time"
+
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// Scope says what a comparison is about.
+type Scope struct {
+	Environment string
+	// Source is the name of the environment's source; it cannot be taken over by
+	// another.
+	Source string
+	// Partial: only the given items are looked at, as after a hint; nothing is
+	// found to be unwanted.
+	Partial bool
+	// Verify distrusts what is known and asks the target about every item.
+	Verify bool
+	// ReadOnly: nothing may be written, so differences are explained by a dry run.
+	ReadOnly bool
+	// AdoptFrom names whose existing things may be taken over.
+	AdoptFrom []string
+}
+
+// Hint says that a thing may have drifted. It is no verdict.
+type Hint struct {
+	Environment string
+	Object      sources.ID
+	// Seen is when it was sensed.
+	Seen time.Time
+}
+
+// Outcome is what became of one operation.
+type Outcome struct {
+	Operation Operation
+	// Changes are the fields that a correction put back.
+	Changes []drift.Change
+	// Class is set where Changes tell of drift.
+	Class drift.Class
+	// Persists: the correction was applied and the live value stayed.
+	Persists bool
+	// Noop: nothing had to be written after all.
+	Noop bool
+	// Deferred, when not empty, is why the operation was left for a later run.
+	Deferred string
+	Err      error
+}
+
+// Driver compares, applies and watches one target.
+type Driver interface {
+	// Compare says what each wanted item needs, and what is owned but not
+	// wanted. Its error means that nothing at all could be compared; what could
+	// not be read in part is an OpUnknown.
+	Compare(ctx context.Context, want []sources.Item, scope Scope) ([]Operation, error)
+	// Apply carries out the operations of a plan that are not held, and reports
+	// each through done, which it calls one at a time. Its error is about the
+	// plan as a whole; those of single operations are in their outcomes.
+	Apply(ctx context.Context, p Plan, done func(Outcome)) error
+	// Watch calls changed for what may have drifted, until ctx ends.
+	Watch(ctx context.Context, changed func(Hint)) error
+	// Health says when what an environment depends on was last heard of, and what
+	// is wrong with it.
+	Health(environment string) (asOf time.Time, problems []string)
+}

@@ -1,0 +1,366 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/holdfast-gitops/holdfast/drift/kubelive"
+	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// listWait bounds the wait for a kind's first list.
+const listWait = 60 * time.Second
+
+// protected are the kinds whose deletion takes more with it than themselves.
+var protected = map[schema.GroupKind]bool{
+	{Kind: "Namespace"}:                                               true,
+	{Kind: "PersistentVolume"}:                                        true,
+	{Kind: "PersistentVolumeClaim"}:                                   true,
+	{Group: "apps", Kind: "StatefulSet"}:                              true,
+	{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}: true,
+}
+
+// note is what an operation carries from comparing to applying.
+type note struct {
+	resource kubelive.Resource
+	// live is the object as just read; nil where the index sufficed.
+	live *unstructured.Unstructured
+	// base is what was last known to be applied.
+	base kubelive.Baseline
+	// version is the resourceVersion a delete is bound to.
+	version string
+}
+
+// comparison is the state of one Compare.
+type comparison struct {
+	t     *Target
+	owner kubelive.Owner
+	scope reconciler.Scope
+	// unread are the kinds that could not be listed, with the reason.
+	unread map[schema.GroupKind]error
+
+	mu  sync.Mutex
+	ops []reconciler.Operation
+}
+
+// Compare implements reconciler.Driver.
+//
+// Where nothing changed it sends no request: the index answers for every item.
+func (t *Target) Compare(ctx context.Context, want []sources.Item, scope reconciler.Scope) ([]reconciler.Operation, error) {
+	owner := t.owner(scope.Environment)
+	version := t.cluster.Index.Version(scope.Environment)
+	if ops := t.recall(want, scope, version); ops != nil {
+		return ops, nil
+	}
+	p, err := t.loadParent(ctx, owner, scope)
+	if err != nil {
+		return nil, err
+	}
+	c := &comparison{
+		t: t, owner: owner, scope: scope, unread: map[schema.GroupKind]error{},
+		ops: make([]reconciler.Operation, 0, len(want)),
+	}
+	resources := c.resolve(want)
+	if !scope.Partial {
+		c.addParentKinds(p, resources)
+	}
+	t.noteKinds(scope, resources)
+	c.watch(ctx, want, resources)
+	c.compareAll(ctx, want, resources)
+	if !scope.Partial {
+		c.findUnwanted(want, p)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(c.ops, func(a, b reconciler.Operation) int { return a.Object.Compare(b.Object) })
+	t.settle(want, scope, version, c.ops)
+	return c.ops, nil
+}
+
+// settled is a comparison that found nothing to do. It holds as long as the same
+// items are wanted and nothing was learned of the environment's objects.
+type settled struct {
+	first   *sources.Item
+	version uint64
+	ops     []reconciler.Operation
+}
+
+// recall answers from the last comparison, if nothing can have changed since.
+func (t *Target) recall(want []sources.Item, scope reconciler.Scope, version uint64) []reconciler.Operation {
+	if scope.Partial || scope.Verify || len(want) == 0 {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.settled[scope.Environment]
+	if s.first != &want[0] || len(s.ops) != len(want) || s.version != version {
+		return nil
+	}
+	return s.ops
+}
+
+// settle remembers a comparison, if it found every item as desired and nothing
+// else. Items are never changed in place, so the address of the first stands for
+// the whole list.
+func (t *Target) settle(want []sources.Item, scope reconciler.Scope, version uint64, ops []reconciler.Operation) {
+	if scope.Partial {
+		return
+	}
+	quiet := len(want) > 0 && len(ops) == len(want)
+	for i := range ops {
+		quiet = quiet && ops[i].Kind == reconciler.OpUnchanged
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !quiet {
+		delete(t.settled, scope.Environment)
+		return
+	}
+	t.settled[scope.Environment] = settled{first: &want[0], version: version, ops: ops}
+}
+
+// noteKinds remembers what an environment depends on, for its health.
+func (t *Target) noteKinds(scope reconciler.Scope, resources map[schema.GroupKind]kubelive.Resource) {
+	if scope.Partial {
+		return
+	}
+	used := make(map[schema.GroupKind]bool, len(resources))
+	for gk := range resources {
+		used[gk] = true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kinds[scope.Environment] = used
+}
+
+// resolve finds what serves each kind. Kinds that a CRD of the same set will
+// bring are left out; they are resolved when it has been applied.
+func (c *comparison) resolve(want []sources.Item) map[schema.GroupKind]kubelive.Resource {
+	found := map[schema.GroupKind]kubelive.Resource{}
+	for _, item := range want {
+		gk := kubelive.GroupKind(item.ID)
+		if _, done := found[gk]; done || c.unread[gk] != nil {
+			continue
+		}
+		r, err := c.t.cluster.Mapper.Resource(gk, item.Version)
+		switch {
+		case err == nil:
+			found[gk] = r
+		case meta.IsNoMatchError(err) && bringsKind(want, gk):
+		default:
+			c.unread[gk] = notServed(gk, item.Version, err)
+		}
+	}
+	return found
+}
+
+func notServed(gk schema.GroupKind, version string, err error) error {
+	if meta.IsNoMatchError(err) {
+		return sources.Problem{
+			Message: strings.TrimSuffix(fmt.Sprintf("the cluster does not serve kind %s in version %s", gk, version), " in version "),
+			Hint:    "install its CustomResourceDefinition, or mend apiVersion and kind",
+		}
+	}
+	return fmt.Errorf("find out what serves %s: %w", gk, err)
+}
+
+// bringsKind reports whether a CRD among the items defines the kind.
+func bringsKind(want []sources.Item, gk schema.GroupKind) bool {
+	for _, item := range want {
+		if item.ID.Kind != "CustomResourceDefinition" || !strings.HasSuffix(item.ID.Name, "."+gk.Group) {
+			continue
+		}
+		var crd struct {
+			Spec struct {
+				Names struct{ Kind string }
+			}
+		}
+		if decode(item.Body, &crd) == nil && crd.Spec.Names.Kind == gk.Kind {
+			return true
+		}
+	}
+	return false
+}
+
+// addParentKinds adds the kinds that objects of this environment were applied
+// in before: what left git may be of any of them.
+func (c *comparison) addParentKinds(p *parent, resources map[schema.GroupKind]kubelive.Resource) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for gk := range p.kinds {
+		if _, done := resources[gk]; done || c.unread[gk] != nil {
+			continue
+		}
+		r, err := c.t.cluster.Mapper.Resource(gk)
+		switch {
+		case err == nil:
+			resources[gk] = r
+		case meta.IsNoMatchError(err):
+			// Its CRD is gone, and with it every object.
+		default:
+			c.addUnread(gk, fmt.Errorf("find out what serves %s: %w", gk, err))
+		}
+	}
+	if p.incomplete != nil {
+		c.ops = append(c.ops, reconciler.Operation{
+			Object: sources.ID{Kind: "(some kinds)"}, Kind: reconciler.OpUnknown,
+			Why: "the kinds in use could not all be found", Err: p.incomplete,
+		})
+	}
+}
+
+// addUnread notes a kind that is unreadable though nothing wanted is of it.
+func (c *comparison) addUnread(gk schema.GroupKind, err error) {
+	c.ops = append(c.ops, reconciler.Operation{
+		Object: sources.ID{Group: gk.Group, Kind: gk.Kind}, Kind: reconciler.OpUnknown, Err: err,
+	})
+}
+
+// watch sees that every kind is watched and has been listed in full.
+func (c *comparison) watch(ctx context.Context, want []sources.Item, resources map[schema.GroupKind]kubelive.Resource) {
+	wanted := map[schema.GroupKind]bool{}
+	for _, item := range want {
+		wanted[kubelive.GroupKind(item.ID)] = true
+	}
+	list := make([]kubelive.Resource, 0, len(resources))
+	for _, r := range resources {
+		list = append(list, r)
+	}
+	ctx, cancel := context.WithTimeout(ctx, listWait)
+	defer cancel()
+	for gk, err := range c.t.cluster.Watcher.Ensure(ctx, list) {
+		if apierrors.IsNotFound(err) && c.isUnserved(gk) {
+			// Its CRD is gone, and with it every object.
+			delete(resources, gk)
+			err = notServed(gk, "", &meta.NoKindMatchError{GroupKind: gk})
+			if !wanted[gk] {
+				continue
+			}
+		}
+		c.unread[gk] = err
+	}
+}
+
+// isUnserved asks the cluster anew whether it serves a kind.
+func (c *comparison) isUnserved(gk schema.GroupKind) bool {
+	c.t.cluster.Mapper.Refresh()
+	_, err := c.t.cluster.Mapper.Resource(gk)
+	return meta.IsNoMatchError(err)
+}
+
+func (c *comparison) compareAll(ctx context.Context, want []sources.Item, resources map[schema.GroupKind]kubelive.Resource) {
+	var look, missing []job
+	unread := map[schema.GroupKind]bool{}
+	for _, item := range want {
+		gk := kubelive.GroupKind(item.ID)
+		j := job{item: item, resource: resources[gk], digest: c.owner.AppliedDigest(item, c.t.opts.Key)}
+		if err := c.unread[gk]; err != nil {
+			unread[gk] = true
+			c.add(j.op(reconciler.OpUnknown, "", c.locate(j, err)))
+			continue
+		}
+		if j.resource.GVR.Resource == "" {
+			c.add(j.op(reconciler.OpCreate, "new, of a kind that this run brings", nil))
+			continue
+		}
+		j.known = c.t.cluster.Index.Look(item.ID)
+		switch {
+		case j.isMissing():
+			missing = append(missing, j)
+		case !c.scope.Verify && j.known.Verdict == kubelive.Clean && j.known.Live.Applied == j.digest:
+			// The path of a run in which nothing changed: no more than is counted.
+			c.ops = append(c.ops, reconciler.Operation{Object: item.ID, Kind: reconciler.OpUnchanged, Item: item})
+		case !c.scope.ReadOnly && !c.scope.Verify && c.isOurs(j.known.Live) && j.known.Live.Applied != j.digest && j.known.Base.Applied != j.digest:
+			c.add(j.op(reconciler.OpUpdate, "git changed", nil))
+		default:
+			look = append(look, j)
+		}
+	}
+	for gk, err := range c.unread {
+		if !unread[gk] {
+			c.addUnread(gk, err)
+		}
+	}
+	each(ctx, c.t, look, c.examine)
+	c.compareMissing(ctx, missing)
+}
+
+// isOurs: the watch shows the object with this environment's labels, which our
+// apply put there.
+func (c *comparison) isOurs(r kubelive.Record) bool {
+	return r.Environment == c.owner.Environment && r.PartOf == c.owner.ID && r.OwnsPartOf
+}
+
+// job is one item on its way through the comparison.
+type job struct {
+	item     sources.Item
+	resource kubelive.Resource
+	digest   string
+	known    kubelive.Look
+}
+
+// isMissing: nothing of ours is there as far as the watch can tell. It may be
+// there without our label.
+func (j job) isMissing() bool {
+	return j.known.Verdict == kubelive.Unseen || j.known.Verdict == kubelive.Gone
+}
+
+func (j job) op(kind reconciler.OpKind, why string, err error) reconciler.Operation {
+	return reconciler.Operation{
+		Object: j.item.ID, Kind: kind, Why: why, Item: j.item, Digest: j.digest,
+		UID: string(j.known.Live.UID), Live: note{resource: j.resource, base: j.known.Base}, Err: err,
+	}
+}
+
+func (c *comparison) add(op reconciler.Operation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ops = append(c.ops, op)
+}
+
+// locate ties an error to the object, and the file and line it was written in.
+func (c *comparison) locate(j job, err error) error { return problem(j.item, err) }
+
+// findUnwanted adds a delete for what is proven ours and not wanted. The label
+// alone is no proof: copied manifests carry it, and some controllers copy labels.
+func (c *comparison) findUnwanted(want []sources.Item, p *parent) {
+	wanted := make(map[sources.ID]bool, len(want))
+	for _, item := range want {
+		wanted[item.ID] = true
+	}
+	isWanted := func(id sources.ID) bool { return wanted[id] }
+	for id, look := range c.t.cluster.Index.Unwanted(c.owner.Environment, isWanted) {
+		if c.unread[kubelive.GroupKind(id)] != nil {
+			continue
+		}
+		if look.Verdict == kubelive.Gone {
+			c.t.cluster.Index.Forget(id)
+			continue
+		}
+		live := look.Live
+		if live.PartOf != c.owner.ID || !live.OwnsPartOf || live.Controlled || live.Deleting {
+			continue
+		}
+		r, err := c.t.cluster.Mapper.Resource(kubelive.GroupKind(id))
+		if err != nil {
+			c.addUnread(kubelive.GroupKind(id), err)
+			continue
+		}
+		c.ops = append(c.ops, reconciler.Operation{
+			Object: id, Kind: reconciler.OpDelete, Why: "left git", UID: string(live.UID),
+			Protected: protected[kubelive.GroupKind(id)],
+			Live:      note{resource: r, version: live.ResourceVersion},
+		})
+	}
+}

@@ -1,0 +1,133 @@
+package kube
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/drift/kubelive"
+	"github.com/holdfast-gitops/holdfast/reconciler"
+)
+
+// examine reads an object in full and gives the verdict.
+func (c *comparison) examine(ctx context.Context, j job) {
+	live, err := c.t.cluster.Get(ctx, j.resource, j.item.ID)
+	switch {
+	case apierrors.IsNotFound(err):
+		c.gone(ctx, j)
+		return
+	case err != nil:
+		c.add(j.op(reconciler.OpUnknown, "", c.locate(j, err)))
+		return
+	}
+	if !isOurs(live, j.known.Base, c.owner) {
+		c.found(ctx, j, live)
+		return
+	}
+	base := j.known.Base
+	applied := live.GetAnnotations()[kubelive.AnnotationApplied]
+	same := base.UID != "" && base.Matches(live, c.owner)
+	if same && applied == j.digest && !c.scope.Verify {
+		fresh := kubelive.BaselineOf(live, c.owner)
+		c.t.cluster.Index.Verified(j.item.ID, fresh)
+		c.add(j.op(reconciler.OpUnchanged, "", nil))
+		return
+	}
+	op := j.op(reconciler.OpCorrect, "live differs from what was applied", nil)
+	op.UID, op.Live = string(live.GetUID()), note{resource: j.resource, live: live, base: j.known.Base}
+	if base.Applied != "" && base.Applied != j.digest || base.UID == "" && applied != j.digest {
+		op.Kind, op.Why = reconciler.OpUpdate, "git changed"
+	}
+	if c.scope.ReadOnly || c.scope.Verify {
+		c.explain(ctx, j, &op, live)
+		return
+	}
+	c.add(op)
+}
+
+// explain finds out by dry run what an apply would change.
+func (c *comparison) explain(ctx context.Context, j job, op *reconciler.Operation, live *unstructured.Unstructured) {
+	body, err := bodyOf(j.item, c.owner, j.digest, string(live.GetUID()), "")
+	if err != nil {
+		c.add(j.op(reconciler.OpUnknown, "", c.locate(j, err)))
+		return
+	}
+	if c.scope.Verify && j.known.Base.OwnsAs(live, c.owner) && c.unchangedByDryRun(ctx, body) {
+		c.t.cluster.Index.Verified(j.item.ID, kubelive.BaselineOf(live, c.owner))
+		c.add(j.op(reconciler.OpUnchanged, "verified", nil))
+		return
+	}
+	merged, err := c.t.patch(ctx, j.resource, j.item.ID, body, c.owner.Manager, patchMode{force: true, dryRun: true})
+	if err != nil {
+		c.add(j.op(reconciler.OpUnknown, "", c.locate(j, err)))
+		return
+	}
+	changes, notOwned := kubelive.Compare(live, merged, c.owner, j.item.Sensitive)
+	op.Changes, op.Class = dropOurs(changes), drift.Changed
+	switch {
+	case len(changes) == 0 && !notOwned:
+		c.t.cluster.Index.Verified(j.item.ID, kubelive.BaselineOf(live, c.owner))
+		c.add(j.op(reconciler.OpUnchanged, "", nil))
+		return
+	case len(changes) == 0:
+		op.Class = drift.NotOwned
+	}
+	c.add(*op)
+}
+
+// unchangedByDryRun asks the library whether an apply would change the object's
+// content. Anything but a clear "unchanged" is looked into by ourselves, since it
+// ignores the error of its own read.
+func (c *comparison) unchangedByDryRun(ctx context.Context, body []byte) bool {
+	object := &unstructured.Unstructured{}
+	if object.UnmarshalJSON(body) != nil {
+		return false
+	}
+	entry, _, _, err := c.t.manager(c.owner).Diff(ctx, object, diffOptions)
+	return err == nil && entry.Action == unchangedAction
+}
+
+// gone handles an object that the index or a hint knew and that is not there.
+func (c *comparison) gone(ctx context.Context, j job) {
+	op := j.op(reconciler.OpCreate, "new", nil)
+	op.UID = ""
+	if j.known.Base.UID != "" {
+		op.Kind, op.Why, op.Class = reconciler.OpCorrect, "the object is gone", drift.Missing
+		op.Changes = []drift.Change{{Desired: drift.NewValue("present", false), Live: drift.Absent(), Manager: drift.Unknown}}
+	}
+	if c.scope.Verify {
+		if err := c.dryCreate(ctx, j); err != nil {
+			c.add(j.op(reconciler.OpUnknown, "", c.locate(j, err)))
+			return
+		}
+	}
+	c.add(op)
+}
+
+// dryCreate says what the server would answer to creating the object.
+func (c *comparison) dryCreate(ctx context.Context, j job) error {
+	body, err := bodyOf(j.item, c.owner, j.digest, "", "")
+	if err != nil {
+		return err
+	}
+	_, err = c.t.patch(ctx, j.resource, j.item.ID, body, c.owner.Manager, patchMode{dryRun: true})
+	if apierrors.IsNotFound(err) {
+		return nil // its namespace is to be created by the same plan
+	}
+	return err
+}
+
+// dropOurs leaves out the change of our own annotation, which says nothing that
+// the other changes do not.
+func dropOurs(changes []drift.Change) []drift.Change {
+	if len(changes) < 2 {
+		return changes
+	}
+	return slices.DeleteFunc(changes, func(c drift.Change) bool {
+		return strings.Contains(c.Path, kubelive.AnnotationApplied)
+	})
+}

@@ -1,0 +1,115 @@
+package reconciler
+
+import (
+	"sync"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// handle is a run that somebody may wait for.
+type handle struct {
+	run  Run
+	done chan struct{}
+}
+
+// mailbox collects what a worker is asked for. Triggers coalesce: however many
+// arrive before or during a run, they cause exactly one more.
+type mailbox struct {
+	// runs guards the runs that handles hold, which others read.
+	runs  sync.Locker
+	mu    sync.Mutex
+	queue *handle
+	hints map[sources.ID]Hint
+	// wake holds one token when there is something to do.
+	wake chan struct{}
+}
+
+func newMailbox(runs sync.Locker) *mailbox {
+	return &mailbox{runs: runs, hints: map[sources.ID]Hint{}, wake: make(chan struct{}, 1)}
+}
+
+// post asks for a run and returns the handle of the run that will answer. Fresh
+// makes the handle if no run is queued yet.
+func (m *mailbox) post(t Trigger, fresh func(Trigger) *handle) *handle {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.queue == nil {
+		m.queue = fresh(t)
+	} else {
+		m.runs.Lock()
+		m.queue.run.Trigger = merge(m.queue.run.Trigger, t)
+		m.runs.Unlock()
+	}
+	m.signal()
+	return m.queue
+}
+
+// merge keeps the more urgent reason and all that was asked for.
+func merge(a, b Trigger) Trigger {
+	out := a
+	if b.Reason < a.Reason {
+		out.Reason, out.Actor = b.Reason, b.Actor
+	}
+	out.Verify = a.Verify || b.Verify
+	out.Fetch = a.Fetch || b.Fetch
+	if b.Approve != "" {
+		out.Approve = b.Approve
+	}
+	return out
+}
+
+// hint asks for a look at one thing.
+func (m *mailbox) hint(h Hint) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.hints[h.Object]; !known {
+		m.hints[h.Object] = h
+	}
+	m.signal()
+}
+
+func (m *mailbox) signal() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the mailbox.
+func (m *mailbox) take() (*handle, map[sources.ID]Hint) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h, hints := m.queue, m.hints
+	m.queue, m.hints = nil, map[sources.ID]Hint{}
+	return h, hints
+}
+
+// takeRun takes a queued run alone, if one is queued.
+func (m *mailbox) takeRun() *handle { return m.takeIf(func(Trigger) bool { return true }) }
+
+// takePoll takes a queued run that asks for nothing but what is assigned by now.
+func (m *mailbox) takePoll() *handle {
+	return m.takeIf(func(t Trigger) bool { return !t.Fetch && !t.Verify && t.Approve == "" })
+}
+
+func (m *mailbox) takeIf(match func(Trigger) bool) *handle {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.queue
+	if h == nil || !match(h.run.Trigger) {
+		return nil
+	}
+	m.queue = nil
+	return h
+}
+
+// queued is a copy of the run that waits, if any.
+func (m *mailbox) queued() *Run {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.queue == nil {
+		return nil
+	}
+	run := m.queue.run
+	return &run
+}

@@ -1,0 +1,195 @@
+package reconciler
+
+import (
+	"time"
+
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// Result is how a run ended.
+type Result string
+
+// The results, as in the receipts.
+const (
+	Applied    Result = "applied"
+	Partial    Result = "partial"
+	Unchanged  Result = "unchanged"
+	Held       Result = "held"
+	Failed     Result = "failed"
+	Superseded Result = "superseded"
+	// Pending is the result of a run that has not ended yet.
+	Pending Result = "pending"
+)
+
+// Reason is what made a run happen. The smaller, the more urgent.
+type Reason int
+
+// The reasons, in order of urgency.
+const (
+	ReasonOnCall Reason = iota + 1
+	ReasonWebhook
+	ReasonDrift
+	ReasonPoll
+	ReasonTimer
+)
+
+// String is the reason in lower case.
+func (r Reason) String() string {
+	switch r {
+	case ReasonOnCall:
+		return "on-call"
+	case ReasonWebhook:
+		return "webhook"
+	case ReasonDrift:
+		return "drift"
+	case ReasonPoll:
+		return "poll"
+	case ReasonTimer:
+		return "timer"
+	}
+	return "none"
+}
+
+// MarshalText lets the reason appear by name in JSON.
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads a reason by name.
+func (r *Reason) UnmarshalText(b []byte) error {
+	*r = 0
+	for c := ReasonOnCall; c <= ReasonTimer; c++ {
+		if c.String() == string(b) {
+			*r = c
+		}
+	}
+	return nil
+}
+
+// Trigger asks for a run. It is a hint: it carries no data to act on.
+type Trigger struct {
+	Reason Reason `json:"reason"`
+	// Actor is who asked: "signal", "socket", the name of a token.
+	Actor string `json:"actor,omitempty"`
+	// Verify distrusts the index and dry-runs every object.
+	Verify bool `json:"verify,omitempty"`
+	// Fetch asks the source's remote before the run.
+	Fetch bool `json:"fetch,omitempty"`
+	// Approve is the hash of the plan whose held deletions are approved.
+	Approve string `json:"approve,omitempty"`
+}
+
+// Counts is how many objects of a run had which fate.
+type Counts struct {
+	Created   int `json:"created"`
+	Updated   int `json:"updated"`
+	Corrected int `json:"corrected"`
+	Adopted   int `json:"adopted"`
+	Deleted   int `json:"deleted"`
+	Unchanged int `json:"unchanged"`
+	// Pending is what a plan-only environment would change.
+	Pending int `json:"pending"`
+	Held    int `json:"held"`
+	Failed  int `json:"failed"`
+}
+
+// Run is one reconciliation of one environment at one revision: the receipt that
+// every trigger gets.
+type Run struct {
+	ID          string           `json:"id"`
+	Environment string           `json:"environment"`
+	Trigger     Trigger          `json:"trigger"`
+	Revision    sources.Revision `json:"revision,omitzero"`
+	Result      Result           `json:"result"`
+	// PlanHash names the plan that was carried out.
+	PlanHash string    `json:"planHash,omitempty"`
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	// Seconds is how long it took.
+	Seconds float64 `json:"seconds"`
+	Counts  Counts  `json:"counts"`
+	// Errors are all of them, each with its object, file and line where known.
+	Errors sources.Problems `json:"errors,omitempty"`
+	// Waiting names what was held, and why.
+	Waiting []Waiting `json:"waiting,omitempty"`
+}
+
+// Waiting is one operation that a gate holds back.
+type Waiting struct {
+	Object sources.ID `json:"object"`
+	Op     OpKind     `json:"op"`
+	Why    string     `json:"why"`
+}
+
+// Sync is how an environment stands, in one word.
+type Sync string
+
+// The words for how an environment stands.
+const (
+	// SyncPending: no run has ended yet.
+	SyncPending Sync = "pending"
+	// SyncVerifying: the live state is not fully known yet.
+	SyncVerifying Sync = "verifying"
+	// SyncClean: live equals desired at the revision shown.
+	SyncClean Sync = "clean"
+	// SyncDrifted: open drift.
+	SyncDrifted Sync = "drifted"
+	// SyncChanges: git asks for what was not applied: mode plan, or held.
+	SyncChanges Sync = "changes"
+	// SyncFailed: the last run failed, wholly or in part, or its source, spec or
+	// target cannot be read; the last good state stays.
+	SyncFailed Sync = "failed"
+	// SyncStale: the watches are silent, so that nothing can be said.
+	SyncStale Sync = "stale"
+	// SyncRemoved: its spec left git; its objects stay until that is confirmed.
+	SyncRemoved Sync = "removed"
+)
+
+// Status is what is known of an environment now.
+type Status struct {
+	Name    string `json:"name"`
+	Source  string `json:"source"`
+	Target  string `json:"target"`
+	Path    string `json:"path"`
+	Mode    string `json:"mode"`
+	Drift   string `json:"drift"`
+	Sync    Sync   `json:"sync"`
+	Objects int    `json:"objects"`
+	// Head is the newest revision seen; Applied the one last applied in full.
+	Head    sources.Revision `json:"head,omitzero"`
+	Applied sources.Revision `json:"applied,omitzero"`
+	// Running is the run under way, LastRun the last that ended.
+	Running *Run `json:"running,omitempty"`
+	LastRun *Run `json:"lastRun,omitempty"`
+	// Errors are what stands in the way now: of the source, the spec, the render
+	// or the last run.
+	Errors sources.Problems `json:"errors,omitempty"`
+	// Gates names what holds writes back, each with its reason.
+	Gates []string `json:"gates,omitempty"`
+	// OpenDrifts and Corrections count episodes that are open, and corrections
+	// since the daemon started.
+	OpenDrifts  int `json:"openDrifts"`
+	Corrections int `json:"corrections"`
+	// Compared: live was compared with desired since the daemon started, so that
+	// its drift is known.
+	Compared bool `json:"compared"`
+	// AsOf is when the watches last said anything, so that a stale verdict shows.
+	AsOf time.Time `json:"asOf,omitzero"`
+}
+
+// Filter chooses episodes. A zero field does not limit.
+type Filter struct {
+	Environment string
+	// OpenOnly leaves out what has ended.
+	OpenOnly bool
+	Since    time.Time
+}
+
+// Report is the answer to "what drifted".
+type Report struct {
+	// At is when the report was made.
+	At       time.Time       `json:"at"`
+	Episodes []drift.Episode `json:"episodes"`
+	// Unsure names environments of which nothing can be said now, and why: a
+	// report without them would read as clean.
+	Unsure map[string]string `json:"unsure,omitempty"`
+}

@@ -1,0 +1,250 @@
+package reconciler
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
+)
+
+// problemKind says where an environment's problem comes from, so that each kind
+// is cleared by what mends it.
+type problemKind int
+
+const (
+	problemSource problemKind = iota
+	problemSpec
+	problemClash
+	problemRun
+	problemKinds
+)
+
+// worker is the only writer of one environment's objects. The fields below mu
+// are shared; those above belong to its goroutine.
+type worker struct {
+	engine *Engine
+	name   string
+	log    zerolog.Logger
+	box    *mailbox
+
+	// good is what was last applied successfully, by thing: what drift is
+	// corrected to, also when head is broken.
+	good map[sources.ID]sources.Item
+	// desired is the newest successful render, and rendered its revision.
+	desired  []sources.Item
+	rendered string
+	heat     map[sources.ID]*heat
+	// later holds the one hint of each thing that is to come back.
+	later map[sources.ID]*time.Timer
+	// failures counts runs, and misses corrections, that failed in a row.
+	failures int
+	misses   int
+
+	mu       sync.Mutex
+	assigned Assignment
+	// head is the newest revision, also when its spec is broken and an older
+	// one stays assigned.
+	head sources.Revision
+	// usable is false until a first spec without problems was assigned.
+	usable   bool
+	removed  bool
+	problems [problemKinds]sources.Problems
+	running  *Run
+	last     *Run
+	applied  sources.Revision
+	objects  int
+	compared bool
+	pending  int
+	held     []string
+	fixed    int
+}
+
+func newWorker(e *Engine, a Assignment) *worker {
+	return &worker{
+		engine: e, name: a.Spec.Name, box: newMailbox(&e.mu),
+		log:  e.opts.Log.With().Str("environment", a.Spec.Name).Logger(),
+		good: map[sources.ID]sources.Item{}, heat: map[sources.ID]*heat{},
+		later:    map[sources.ID]*time.Timer{},
+		assigned: Assignment{Source: a.Source, Spec: a.Spec},
+	}
+}
+
+// assign takes a new assignment in and reports whether a run is called for. A
+// broken spec changes nothing but what is reported.
+func (w *worker) assign(a Assignment) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.problems[problemSpec] = sources.ProblemsOf(a.Problem)
+	w.problems[problemClash] = nil
+	w.removed = false
+	w.head = a.Revision
+	if a.Problem != nil {
+		w.assigned.Source = a.Source
+		return false
+	}
+	same := w.usable && w.assigned.Revision.ID == a.Revision.ID && equalSpec(w.assigned.Spec, a.Spec) &&
+		w.assigned.Reach.equal(a.Reach)
+	w.assigned, w.usable = a, true
+	return !same
+}
+
+func equalSpec(a, b environment.Spec) bool {
+	return slices.Equal(a.AdoptFrom, b.AdoptFrom) && a.Path == b.Path && a.Target == b.Target &&
+		a.Namespace == b.Namespace && a.CreateNamespace == b.CreateNamespace && a.Mode == b.Mode &&
+		a.Prune == b.Prune && a.Drift == b.Drift
+}
+
+func (r Reach) equal(other Reach) bool {
+	return r.Cluster == other.Cluster && slices.Equal(r.Namespaces, other.Namespaces)
+}
+
+func (w *worker) assignment() (Assignment, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.assigned, w.usable && !w.removed
+}
+
+// specProblems are what is wrong with the spec at head.
+func (w *worker) specProblems() sources.Problems {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.problems[problemSpec]
+}
+
+func (w *worker) source() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.assigned.Source
+}
+
+func (w *worker) isRemoved() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.removed
+}
+
+func (w *worker) remove() {
+	w.mu.Lock()
+	was := w.removed
+	w.removed = true
+	w.mu.Unlock()
+	if !was {
+		w.log.Warn().Msg("environment left its source; its objects stay")
+	}
+}
+
+func (w *worker) report(kind problemKind, problems ...sources.Problem) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.problems[kind] = problems
+}
+
+// post asks the worker for a run.
+func (w *worker) post(t Trigger) *handle {
+	return w.box.post(t, func(t Trigger) *handle { return w.engine.newHandle(w.name, t) })
+}
+
+// loop serves the mailbox until ctx ends. Runs and corrections share it, so the
+// environment has one writer.
+func (w *worker) loop(ctx context.Context) {
+	retry := time.NewTimer(time.Hour)
+	retry.Stop()
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			w.abandon()
+			return
+		case <-w.box.wake:
+		case <-retry.C:
+			w.post(Trigger{Reason: ReasonTimer})
+		}
+		h, hints := w.box.take()
+		if len(hints) > 0 {
+			w.correct(ctx, hints)
+		}
+		if h != nil {
+			w.run(ctx, h)
+			w.schedule(retry)
+		}
+	}
+}
+
+// abandon ends the run that will not happen any more.
+func (w *worker) abandon() {
+	if h := w.box.takeRun(); h != nil {
+		w.finish(h, Run{Result: Superseded, Errors: sources.Problems{{Message: "the daemon stopped before the run began"}}})
+	}
+}
+
+// schedule sets the retry of a failed run: from 5 s, doubling, up to 5 minutes,
+// with jitter, so that what failed together is not tried again together.
+func (w *worker) schedule(retry *time.Timer) {
+	retry.Stop()
+	if w.failures == 0 {
+		return
+	}
+	wait := min(5*time.Second<<min(w.failures-1, 10), 5*time.Minute)
+	retry.Reset(wait - wait/8 + rand.N(wait/4))
+}
+
+// status is a copy of what is known now.
+func (w *worker) status() Status {
+	open := w.engine.book.OpenCount(w.name)
+	queued := w.box.queued()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := w.assigned
+	s := Status{
+		Name: w.name, Source: a.Source, Target: a.Spec.Target, Path: a.Spec.Path,
+		Mode: string(a.Spec.Mode), Drift: string(a.Spec.Drift), Objects: w.objects,
+		Head: w.head, Applied: w.applied, OpenDrifts: open, Corrections: w.fixed,
+		Gates: slices.Clone(w.held), Compared: w.compared,
+	}
+	if s.Running = w.running; s.Running == nil {
+		s.Running = queued
+	}
+	if w.last != nil {
+		last := *w.last
+		s.LastRun = &last
+	}
+	for _, p := range w.problems {
+		s.Errors = append(s.Errors, p...)
+	}
+	s.Sync = w.syncWord(&s)
+	return s
+}
+
+// syncWord needs w.mu.
+func (w *worker) syncWord(s *Status) Sync {
+	var troubles []string
+	if d := w.engine.opts.Drivers[s.Target]; d != nil {
+		s.AsOf, troubles = d.Health(w.name)
+	}
+	for _, t := range troubles {
+		s.Errors = append(s.Errors, sources.Problem{Object: "target " + s.Target, Message: t})
+	}
+	switch {
+	case w.removed:
+		return SyncRemoved
+	case len(troubles) > 0:
+		return SyncStale
+	case len(s.Errors) > 0:
+		return SyncFailed
+	case w.last == nil:
+		return SyncPending
+	case !w.compared:
+		return SyncVerifying
+	case s.OpenDrifts > 0:
+		return SyncDrifted
+	case w.pending > 0:
+		return SyncChanges
+	}
+	return SyncClean
+}

@@ -1,0 +1,105 @@
+package environment_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/holdfast-gitops/holdfast/internal/testkit/treetest"
+	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
+)
+
+var update = flag.Bool("update", false, "write the answers that the code gives into testdata")
+
+// TestFind compares what is found in each archive of testdata with its file
+// "want". The first line of an archive's comment is the pattern.
+func TestFind(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no testdata", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := ""
+			input := &txtar.Archive{Comment: archive.Comment}
+			for _, f := range archive.Files {
+				if f.Name == "want" {
+					want = string(f.Data)
+					continue
+				}
+				input.Files = append(input.Files, f)
+			}
+			pattern, _, _ := strings.Cut(string(archive.Comment), "\n")
+			got := find(treetest.FromTxtar(input), pattern)
+			if *update {
+				input.Files = append(input.Files, txtar.File{Name: "want", Data: []byte(got)})
+				if err := os.WriteFile(file, txtar.Format(input), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func find(tree sources.Tree, pattern string) string {
+	specs, broken, err := environment.Find(tree, pattern)
+	if err != nil {
+		return "error: " + err.Error() + "\n"
+	}
+	var b strings.Builder
+	for _, s := range specs {
+		data, _ := json.Marshal(s)
+		fmt.Fprintf(&b, "%s\n", data)
+	}
+	for _, x := range broken {
+		fmt.Fprintf(&b, "broken %q at %s:%d\n", x.Name, x.File, x.Line)
+		for _, p := range sources.ProblemsOf(x) {
+			fmt.Fprintf(&b, "  %s\n", p.Error())
+		}
+	}
+	return b.String()
+}
+
+// FuzzEnvironment checks that no text makes Find panic, and that a spec that
+// comes out of it is one that can be used.
+func FuzzEnvironment(f *testing.F) {
+	f.Add("apiVersion: holdfast.dev/v1alpha1\nkind: Environment\nmetadata: {name: a}\nspec: {path: apps, adoptFrom: ['*']}\n")
+	f.Add("apiVersion: holdfast.dev/v1alpha1\nkind: Environment\nmetadata: &m {name: a, labels: *m}\nspec: {drift: {mode: reprot}}\n---\n--- x")
+	f.Add("apiVersion: holdfast.dev/v1alpha1\n? [a]\n: b\nspec: [")
+	f.Fuzz(func(t *testing.T, text string) {
+		tree := treetest.New(map[string]string{"env.yaml": text, "apps/x": ""})
+		specs, broken, err := environment.Find(tree, ".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range specs {
+			if s.Name == "" || s.Target == "" || s.Line < 1 {
+				t.Errorf("incomplete spec %+v", s)
+			}
+			if info, err := tree.Stat(s.Path); err != nil || !info.IsDir() {
+				t.Errorf("path %q is no folder of the tree", s.Path)
+			}
+		}
+		for _, b := range broken {
+			if len(b.Problems) == 0 {
+				t.Errorf("%q is broken without a problem", b.Name)
+			}
+		}
+	})
+}

@@ -1,0 +1,156 @@
+package gitrepo
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	// maxListing bounds the answer to a listing: about 600,000 refs.
+	maxListing = 64 << 20
+	// maxExcuse bounds what is read of an error's page.
+	maxExcuse = 4 << 10
+)
+
+// newClient makes a client of its own for each repository, so that certificates
+// and connections are not shared between them.
+func newClient(o Options) (*http.Client, error) {
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.MaxIdleConnsPerHost = 2
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read certificates: %w", err)
+		}
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool() // a minimal image has none
+		}
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read certificates from %s: no certificate in it", o.CAFile)
+		}
+		base.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	return &http.Client{Transport: &guard{base: base}}, nil
+}
+
+// guard stands between go-git and the network. go-git reads the pages of errors
+// without a bound and takes any page for a listing.
+type guard struct {
+	base *http.Transport
+}
+
+// CloseIdleConnections is what http.Client looks for.
+func (g *guard) CloseIdleConnections() { g.base.CloseIdleConnections() }
+
+// RoundTrip implements http.RoundTripper.
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := g.base.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	switch code := resp.StatusCode; {
+	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound:
+		resp.Body = &body{src: resp.Body, left: maxExcuse}
+		return resp, nil
+	case code >= 400:
+		defer resp.Body.Close()
+		return nil, refusal(resp)
+	case code >= 300:
+		return resp, nil
+	}
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); !strings.HasPrefix(kind, "application/x-git-") {
+		resp.Body.Close()
+		return nil, fail(ErrUnreachable, fmt.Sprintf("the answer is %q, not git's", printable(kind, 60)),
+			"check that the url is that of a repository and that no login page or proxy is in between")
+	}
+	if strings.HasSuffix(req.URL.Path, "/info/refs") {
+		buffered := bufio.NewReaderSize(resp.Body, 4<<10)
+		if thin, ok := req.Context().Value(thinKey{}).(*bool); ok {
+			head, _ := buffered.Peek(4 << 10) // what is wrong with it shows when it is read
+			*thin = bytes.Contains(head, []byte(" thin-pack"))
+		}
+		resp.Body = &body{src: struct {
+			io.Reader
+			io.Closer
+		}{buffered, resp.Body}, left: maxListing}
+	}
+	return resp, nil
+}
+
+// thinKey is for the context of a listing: go-git hides from its callers that a
+// server offers packs which build on objects at hand.
+type thinKey struct{}
+
+func refusal(resp *http.Response) error {
+	text := fmt.Sprintf("the server answers %d", resp.StatusCode)
+	if name := http.StatusText(resp.StatusCode); name != "" {
+		text += " " + strings.ToLower(name)
+	}
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/plain" {
+		excuse, _ := io.ReadAll(io.LimitReader(resp.Body, maxExcuse)) // an addition, no loss without it
+		if s := printable(string(excuse), 200); s != "" && !strings.EqualFold(s, http.StatusText(resp.StatusCode)) {
+			text += ": " + s
+		}
+	}
+	hint := ""
+	if after := resp.Header.Get("Retry-After"); after != "" {
+		hint = "it asks to come back after " + printable(after, 40)
+	}
+	return fail(ErrUnreachable, text, hint)
+}
+
+// body bounds what is read, and at its end reads the little that go-git leaves
+// behind: net/http would give up the connection otherwise.
+type body struct {
+	src  io.ReadCloser
+	left int64
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fail(ErrTooLarge, fmt.Sprintf("the answer is larger than %d bytes", maxListing), "")
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.src.Read(p)
+	b.left -= int64(n)
+	return n, err
+}
+
+func (b *body) Close() error {
+	_, _ = io.CopyN(io.Discard, b.src, 1<<10)
+	return b.src.Close()
+}
+
+// stall cancels a download that does not move for a while. A total deadline
+// would make large repositories impossible behind slow lines.
+type stall struct {
+	timer   *time.Timer
+	timeout time.Duration
+	cancel  context.CancelFunc
+}
+
+func newStall(ctx context.Context, timeout time.Duration) (context.Context, *stall) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := func() { cancel(context.DeadlineExceeded) }
+	return ctx, &stall{timer: time.AfterFunc(timeout, stop), timeout: timeout, cancel: stop}
+}
+
+func (s *stall) moved() { s.timer.Reset(s.timeout) }
+
+func (s *stall) stop() {
+	s.timer.Stop()
+	s.cancel()
+}

@@ -1,0 +1,168 @@
+package gitrepo
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/transport"
+)
+
+// The kinds of failures that callers tell apart with errors.Is.
+var (
+	// ErrNotFound means that the server knows no such repository, or does not
+	// admit to it without better credentials.
+	ErrNotFound = errors.New("repository not found")
+	// ErrAuth means that credentials are missing, wrong or not enough.
+	ErrAuth = errors.New("access refused")
+	// ErrRefNotFound means that the repository has no such branch, tag or commit.
+	ErrRefNotFound = errors.New("ref not found")
+	// ErrEmpty means that the repository has no commit yet.
+	ErrEmpty = errors.New("repository is empty")
+	// ErrUnreachable means that the server did not answer, or not as a git
+	// server in good health does. Trying again later may help.
+	ErrUnreachable = errors.New("server unreachable")
+	// ErrTooLarge means that a limit of Options was exceeded.
+	ErrTooLarge = errors.New("too large")
+)
+
+// failure is an error whose text is already fit for people. It keeps the kind
+// but not the cause, because a cause's text may hold credentials.
+type failure struct {
+	text  string
+	hint  string
+	kinds []error
+}
+
+func (f *failure) Error() string {
+	if f.hint == "" {
+		return f.text
+	}
+	return f.text + " (" + f.hint + ")"
+}
+
+// Unwrap gives the kinds, never the cause.
+func (f *failure) Unwrap() []error { return f.kinds }
+
+func fail(kind error, text, hint string) *failure {
+	return &failure{text: text, hint: hint, kinds: []error{kind}}
+}
+
+// explain turns any error of an operation on the network into one for people,
+// without a trace of the credentials in it.
+func (r *Repo) explain(ctx context.Context, op string, creds credentials, err error) error {
+	if err == nil {
+		return nil
+	}
+	f := r.classify(ctx, err)
+	return &failure{
+		text:  creds.scrub(op + " " + r.addr.url + ": " + f.text),
+		hint:  creds.scrub(f.hint),
+		kinds: f.kinds,
+	}
+}
+
+func (r *Repo) classify(ctx context.Context, err error) *failure {
+	var unexpected *plumbing.UnexpectedError
+	if errors.As(err, &unexpected) { // it has no Unwrap of its own
+		err = unexpected.Err
+	}
+	var known *failure
+	var dns *net.DNSError
+	var cert *tls.CertificateVerificationError
+	switch {
+	case ctx.Err() != nil: // the caller's own cancellation or deadline
+		return fail(ctx.Err(), ctx.Err().Error(), "")
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		return &failure{
+			text:  "no answer within " + r.opts.Timeout.String(),
+			kinds: []error{ErrUnreachable, context.DeadlineExceeded},
+		}
+	case errors.Is(err, transport.ErrEmptyRemoteRepository):
+		return fail(ErrEmpty, "the repository has no commits", "push a first commit")
+	case errors.Is(err, transport.ErrAuthenticationRequired):
+		return r.unauthorized()
+	case errors.Is(err, transport.ErrAuthorizationFailed):
+		return fail(ErrAuth, "the server forbids access", "give the account read access to the repository")
+	case errors.Is(err, transport.ErrRepositoryNotFound):
+		return notFound()
+	case errors.As(err, &dns):
+		return fail(ErrUnreachable, "cannot resolve the host name "+dns.Name, "check the url and the name servers")
+	case errors.As(err, &cert):
+		return fail(ErrUnreachable, innermost(err), "if the server has a private authority, configure its certificate")
+	}
+	return fail(ErrUnreachable, innermost(err), "")
+}
+
+func (r *Repo) unauthorized() *failure {
+	if r.anonymous() {
+		return fail(ErrAuth, "the server asks for credentials", "configure a username and password, or a token")
+	}
+	return fail(ErrAuth, "the server refused the credentials", "check whether the token has expired or was rotated")
+}
+
+func notFound() *failure {
+	return fail(ErrNotFound, "repository not found",
+		"check the url; servers also say so when the credentials give no access")
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// innermost drops the method and URL that net/http puts before an error: they
+// are said already.
+func innermost(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return err.Error()
+}
+
+// credentials are what one operation sends. They are read anew for each.
+type credentials struct {
+	username, password string
+}
+
+// scrub removes the credentials from a text in each form in which they travel.
+func (c credentials) scrub(text string) string {
+	secret := c.password
+	if secret == "" {
+		secret = c.username // some servers take a token for the name
+	}
+	if secret == "" {
+		return text
+	}
+	for _, form := range []string{
+		base64.StdEncoding.EncodeToString([]byte(c.username + ":" + c.password)),
+		url.QueryEscape(secret), url.PathEscape(secret), secret,
+	} {
+		text = strings.ReplaceAll(text, form, "***")
+	}
+	return text
+}
+
+// printable makes a text from a repository or a server fit for a terminal and a
+// log line: no control characters, bounded.
+func printable(s string, limit int) string {
+	s = strings.Map(func(c rune) rune {
+		if c < ' ' || c >= 0x7f && c < 0xa0 || c == 0x2028 || c == 0x2029 {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(s, "�"))
+	s = strings.TrimSpace(s)
+	if r := []rune(s); len(r) > limit {
+		return string(r[:limit]) + "…"
+	}
+	return s
+}

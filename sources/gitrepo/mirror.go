@@ -1,0 +1,283 @@
+package gitrepo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/go-git/go-git/v5/plumbing"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// mirrors are those in use in this process. A reload of the configuration opens
+// a Repo anew while snapshots of the old one are still read: both must know of
+// each other's leases.
+var mirrors = struct {
+	sync.Mutex
+	byDir map[string]*mirror
+}{byDir: map[string]*mirror{}}
+
+// mirror is the folder of generations of one repository.
+type mirror struct {
+	dir string
+	// fetching admits one fetch at a time. It is not mu, because Head and Last
+	// must answer during a long download.
+	fetching chan struct{}
+
+	mu     sync.Mutex
+	users  int
+	loaded bool
+	gen    *generation
+	next   int
+}
+
+// view is a commit that was proven readable, on lease.
+type view struct {
+	objects  *objects
+	root     plumbing.Hash
+	revision sources.Revision
+	release  func()
+}
+
+func openMirror(dir string) (*mirror, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	mirrors.Lock()
+	defer mirrors.Unlock()
+	m := mirrors.byDir[abs]
+	if m == nil {
+		m = &mirror{dir: abs, fetching: make(chan struct{}, 1), next: 1}
+		mirrors.byDir[abs] = m
+	}
+	m.users++
+	return m, nil
+}
+
+func (m *mirror) close() {
+	m.mu.Lock()
+	m.users--
+	m.mu.Unlock()
+	m.dropIfUnused()
+}
+
+// dropIfUnused closes the files once nobody has the mirror open any more.
+func (m *mirror) dropIfUnused() {
+	mirrors.Lock()
+	defer mirrors.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.users > 0 || m.gen != nil && m.gen.leases > 0 {
+		return
+	}
+	if m.gen != nil {
+		m.gen.objects.close()
+	}
+	m.gen, m.loaded = nil, false
+	if mirrors.byDir[m.dir] == m {
+		delete(mirrors.byDir, m.dir)
+	}
+}
+
+// lock waits for the turn to fetch.
+func (m *mirror) lock(ctx context.Context) (unlock func(), err error) {
+	select {
+	case m.fetching <- struct{}{}:
+		return func() { <-m.fetching }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// describe fills in what the mirror knows of a commit.
+func (m *mirror) describe(t target) sources.Revision {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	rev := sources.Revision{ID: t.commit.String(), Ref: t.ref}
+	if m.gen == nil {
+		return rev
+	}
+	for _, known := range m.gen.refs {
+		if known.ID == rev.ID {
+			rev.Author, rev.Subject, rev.Time = known.Author, known.Subject, known.Time
+			break
+		}
+	}
+	return rev
+}
+
+// lease gives a commit that the mirror has, or nil when it has it not, or not
+// whole.
+func (m *mirror) lease(key string, t target, limits Limits) (*view, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.leaseLocked(key, t, limits)
+}
+
+func (m *mirror) leaseLocked(key string, t target, limits Limits) (*view, error) {
+	g := m.currentLocked()
+	if g == nil || g.objects.find(t.commit) == nil {
+		return nil, nil
+	}
+	root, rev, err := g.objects.verify(t, limits.Files)
+	if errors.Is(err, errBadPack) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.publishLocked(g, key, root, rev)
+}
+
+// last gives the commit that is recorded for a ref, or nil.
+func (m *mirror) last(key string, limits Limits) (*view, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g := m.currentLocked()
+	if g == nil {
+		return nil, nil
+	}
+	rev, ok := g.refs[key]
+	if !ok {
+		return nil, nil
+	}
+	return m.leaseLocked(key, target{ref: rev.Ref, commit: plumbing.NewHash(rev.ID)}, limits)
+}
+
+// publish records a commit as the last good one, makes its generation the
+// current one and leases it.
+func (m *mirror) publish(g *generation, key string, root plumbing.Hash, rev sources.Revision) (*view, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.publishLocked(g, key, root, rev)
+}
+
+func (m *mirror) publishLocked(g *generation, key string, root plumbing.Hash, rev sources.Revision) (*view, error) {
+	if err := g.record(key, rev); err != nil {
+		return nil, err
+	}
+	if m.gen != g {
+		m.retireLocked(m.gen)
+		m.gen = g
+	}
+	g.leases++
+	return &view{objects: g.objects, root: root, revision: rev, release: func() { m.release(g) }}, nil
+}
+
+func (m *mirror) release(g *generation) {
+	m.mu.Lock()
+	g.leases--
+	if g.leases == 0 {
+		if g.retired {
+			g.remove()
+		} else {
+			g.objects.idle()
+		}
+	}
+	m.mu.Unlock()
+	m.dropIfUnused()
+}
+
+// retireLocked lets a generation go when its last snapshot is closed.
+func (m *mirror) retireLocked(g *generation) {
+	if g == nil {
+		return
+	}
+	g.retired = true
+	if g.leases == 0 {
+		g.remove()
+	}
+}
+
+// currentLocked is the generation to read from and add to, unless there is none
+// or its files were damaged.
+func (m *mirror) currentLocked() *generation {
+	if !m.loaded {
+		m.gen = m.loadLocked()
+		m.loaded = true
+	}
+	if m.gen != nil && !m.gen.intact() {
+		m.retireLocked(m.gen)
+		m.gen = nil
+	}
+	return m.gen
+}
+
+// base is the generation that a download can be added to, or nil when a new one
+// is due.
+func (m *mirror) base(maxPacks int) *generation {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g := m.currentLocked()
+	if g == nil || len(*g.objects.packs.Load()) >= maxPacks {
+		return nil
+	}
+	return g
+}
+
+// loadLocked finds the newest generation on disk that is whole, and removes
+// what an earlier process left besides.
+func (m *mirror) loadLocked() *generation {
+	var found *generation
+	for _, n := range m.numbersLocked() {
+		m.next = max(m.next, n+1)
+		dir := filepath.Join(m.dir, genName(n))
+		if found == nil {
+			if g, err := loadGeneration(dir); err == nil {
+				found = g
+				continue
+			}
+		}
+		_ = os.RemoveAll(dir) // what stays is tried again at the next start
+	}
+	return found
+}
+
+// numbersLocked lists the generations on disk, newest first.
+func (m *mirror) numbersLocked() []int {
+	entries, err := os.ReadDir(m.dir)
+	if err != nil {
+		return nil // no folder, no generations: a clone will tell if it cannot be made
+	}
+	var numbers []int
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), "gen-")
+		if n, err := strconv.Atoi(rest); ok && err == nil && n > 0 {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	slices.Reverse(numbers)
+	return numbers
+}
+
+// create makes an empty generation beside the current one.
+func (m *mirror) create() (*generation, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := os.MkdirAll(m.dir, 0o700); err != nil {
+		return nil, local(err)
+	}
+	for {
+		dir := filepath.Join(m.dir, genName(m.next))
+		m.next++
+		err := os.Mkdir(dir, 0o700)
+		if errors.Is(err, os.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return nil, local(err)
+		}
+		return newGeneration(dir), nil
+	}
+}
+
+func genName(n int) string { return fmt.Sprintf("gen-%d", n) }

@@ -1,0 +1,221 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// serverMetadata is what only a server writes below metadata.
+var serverMetadata = []string{
+	"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink",
+}
+
+// document takes one decoded document: nothing, an object, or a list of them.
+func (p *parser) document(value any, doc document) {
+	if value == nil {
+		return
+	}
+	b := &budget{bytes: p.o.MaxObjectBytes, depth: p.o.MaxDepth}
+	if doc.entry == 0 {
+		// A List may hold as many bytes as its file, each entry as an object.
+		b.bytes = max(b.bytes, int(p.o.MaxFileBytes))
+	}
+	value, err := b.plain(value, 0)
+	if err != nil {
+		p.at(doc, "", err.Error(), "")
+		return
+	}
+	object, ok := value.(map[string]any)
+	switch {
+	case !ok:
+		p.at(doc, "", "is "+typeName(value)+", not an object", "a manifest is a mapping with apiVersion, kind and metadata")
+	case strings.HasPrefix(text(object["apiVersion"]), ownGroup):
+	case isList(object):
+		p.list(object, doc)
+	default:
+		p.object(object, doc)
+	}
+}
+
+// isList says whether an object is a list of objects: a List, or a typed one
+// such as ConfigMapList. A kind that ends in List without items is an object.
+func isList(object map[string]any) bool {
+	_, items := object["items"]
+	return items && strings.HasSuffix(text(object["kind"]), "List")
+}
+
+// list reads the entries of a list. Entries of a typed list may leave out what
+// the list's own kind says.
+func (p *parser) list(list map[string]any, doc document) {
+	entries, ok := list["items"].([]any)
+	if !ok {
+		if list["items"] != nil {
+			p.at(doc, "", "items must be a list, and is "+typeName(list["items"]), "", "items")
+		}
+		return
+	}
+	if doc.entry > 0 {
+		p.at(doc, "", "is a List inside a List", "put the entries into one list")
+		return
+	}
+	var lines []int
+	if doc.text != nil {
+		lines = entryLines(doc.text)
+	}
+	kind := strings.TrimSuffix(text(list["kind"]), "List")
+	for i, entry := range entries {
+		at := doc
+		at.entry = i + 1
+		if i < len(lines) {
+			at.line = doc.from + lines[i] - 1
+		}
+		if i > 0 && !p.counted(at.line) {
+			return
+		}
+		if object, ok := entry.(map[string]any); ok && kind != "" && object["kind"] == nil && object["apiVersion"] == nil {
+			object["kind"], object["apiVersion"] = kind, list["apiVersion"]
+		}
+		if entry == nil {
+			p.at(at, "", "is empty, not an object", "", at.path()...)
+			continue
+		}
+		p.document(entry, at)
+	}
+}
+
+// path leads to the document inside its text.
+func (d document) path(more ...string) []string {
+	if d.entry == 0 {
+		return more
+	}
+	return append([]string{"items", strconv.Itoa(d.entry - 1)}, more...)
+}
+
+// at reports a problem at a field of a document, given by its path.
+func (p *parser) at(doc document, object, message, hint string, path ...string) {
+	line, column := doc.line, 0
+	if len(path) > 0 && doc.text != nil {
+		if l, c := find(doc.text, doc.path(path...)...); l > 0 {
+			line, column = doc.from+l-1, c
+		}
+	}
+	p.problems = append(p.problems, sources.Problem{
+		File: p.file, Line: line, Column: column, Object: object, Message: message, Hint: hint,
+	})
+}
+
+// object checks one object and makes it an item.
+func (p *parser) object(object map[string]any, doc document) {
+	c := &checker{p: p, doc: doc, object: object}
+	id, version := c.identity()
+	c.labels()
+	if c.failed {
+		return
+	}
+	if _, encrypted := object["sops"].(map[string]any); encrypted {
+		c.fail("is encrypted with SOPS, which is not decrypted here", "take it out of the folder, or list it in "+IgnoreFile, "sops")
+		return
+	}
+	secret := id.Group == "" && id.Kind == "Secret"
+	if secret {
+		c.secret()
+	}
+	if c.failed {
+		return
+	}
+	clean(object)
+	body, err := encode(object)
+	if err != nil {
+		c.fail(err.Error(), "")
+		return
+	}
+	if len(body) > p.o.MaxObjectBytes {
+		c.fail(tooLarge(int64(len(body)), int64(p.o.MaxObjectBytes)), "an API server stores about 1.5 MiB at most")
+		return
+	}
+	origin := sources.Origin{File: p.file, Line: doc.line, Layer: p.layer}
+	p.items = append(p.items, sources.NewItem(id, version, origin, body, secret))
+}
+
+// clean removes what is not asked for but reported by a server.
+func clean(object map[string]any) {
+	delete(object, "status")
+	metadata, _ := object["metadata"].(map[string]any)
+	for _, field := range serverMetadata {
+		delete(metadata, field)
+	}
+	for field, value := range metadata {
+		m, isMap := value.(map[string]any)
+		if value == nil || isMap && len(m) == 0 {
+			delete(metadata, field)
+		}
+	}
+}
+
+// encode is the canonical form of a body.
+func encode(value any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		return nil, fmt.Errorf("encode as JSON: %w", err)
+	}
+	return bytes.Clone(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
+}
+
+// WithNamespace is the item in another namespace, or in none. Items are values:
+// the one given stays as it is.
+func WithNamespace(item sources.Item, namespace string) (sources.Item, error) {
+	var object, metadata map[string]json.RawMessage
+	if err := json.Unmarshal(item.Body, &object); err != nil {
+		return sources.Item{}, fmt.Errorf("decode %s: %w", item.ID, err)
+	}
+	if err := json.Unmarshal(object["metadata"], &metadata); err != nil {
+		return sources.Item{}, fmt.Errorf("decode metadata of %s: %w", item.ID, err)
+	}
+	var err error
+	delete(metadata, "namespace")
+	if namespace != "" {
+		if metadata["namespace"], err = encode(namespace); err != nil {
+			return sources.Item{}, err
+		}
+	}
+	if object["metadata"], err = encode(metadata); err != nil {
+		return sources.Item{}, err
+	}
+	body, err := encode(object)
+	if err != nil {
+		return sources.Item{}, err
+	}
+	id := item.ID
+	id.Namespace = namespace
+	return sources.NewItem(id, item.Version, item.Origin, body, item.Sensitive), nil
+}
+
+// text is a string value, or "".
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+// typeName says what a value is without saying the value.
+func typeName(v any) string {
+	switch v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "text"
+	case bool:
+		return "a boolean"
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "a mapping"
+	}
+	return "a number"
+}

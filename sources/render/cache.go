@@ -1,0 +1,114 @@
+package render
+
+import (
+	"container/list"
+	"fmt"
+	"sync"
+)
+
+// cache remembers the results of renders, the latest used longest.
+type cache struct {
+	limit int
+
+	mu      sync.Mutex
+	size    int
+	order   *list.List
+	entries map[cacheKey]*list.Element
+}
+
+type cacheKey struct {
+	path, namespace string
+	create          bool
+}
+
+type cacheEntry struct {
+	key     cacheKey
+	result  Result
+	answers map[groupKind]scope
+	// root is the content id of the last tree in which the inputs held, which
+	// saves looking at them when nothing at all changed.
+	root string
+	size int
+}
+
+func newCache(limit int) *cache {
+	return &cache{limit: limit, order: list.New(), entries: map[cacheKey]*list.Element{}}
+}
+
+func keyOf(req Request) cacheKey {
+	return cacheKey{req.Path, req.DefaultNamespace, req.CreateNamespace}
+}
+
+// get answers a request from an earlier one if nothing that it depended on has
+// changed. Without an answer the result's Cached is false.
+func (c *cache) get(req Request) (Result, error) {
+	c.mu.Lock()
+	e, ok := c.entries[keyOf(req)]
+	if !ok {
+		c.mu.Unlock()
+		return Result{}, nil
+	}
+	c.order.MoveToFront(e)
+	entry := e.Value.(*cacheEntry)
+	result, answers, root := entry.result, entry.answers, entry.root
+	c.mu.Unlock()
+
+	for gk, was := range answers {
+		namespaced, known := req.Scopes.Namespaced(gk.group, gk.kind)
+		if (scope{namespaced, known}) != was {
+			return Result{}, nil
+		}
+	}
+	now, err := req.Tree.ContentID(".")
+	if err != nil {
+		return Result{}, fmt.Errorf("identify the snapshot: %w", err)
+	}
+	if now != root {
+		if same, err := result.Inputs.Hold(req.Tree); err != nil || !same {
+			return Result{}, err
+		}
+		c.mu.Lock()
+		entry.root = now
+		c.mu.Unlock()
+	}
+	result.Cached = true
+	return result, nil
+}
+
+func (c *cache) put(req Request, result Result, answers map[groupKind]scope) {
+	root, err := req.Tree.ContentID(".")
+	if err != nil {
+		// Without the id the inputs are looked at, which is only slower.
+		root = ""
+	}
+	key := keyOf(req)
+	entry := &cacheEntry{key: key, result: result, answers: answers, root: root, size: sizeOf(result)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old, there := c.entries[key]; there {
+		c.drop(old)
+	}
+	if entry.size > c.limit {
+		return
+	}
+	c.entries[key] = c.order.PushFront(entry)
+	c.size += entry.size
+	for c.size > c.limit {
+		c.drop(c.order.Back())
+	}
+}
+
+func (c *cache) drop(e *list.Element) {
+	entry := c.order.Remove(e).(*cacheEntry)
+	delete(c.entries, entry.key)
+	c.size -= entry.size
+}
+
+func sizeOf(r Result) int {
+	const item, input = 400, 150
+	size := item + len(r.Inputs)*input
+	for _, i := range r.Items {
+		size += item + len(i.Body)
+	}
+	return size
+}

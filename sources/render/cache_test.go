@@ -1,0 +1,182 @@
+package render_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/holdfast-gitops/holdfast/internal/testkit/treetest"
+	"github.com/holdfast-gitops/holdfast/sources/manifest"
+	"github.com/holdfast-gitops/holdfast/sources/render"
+)
+
+func named(name string) string {
+	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\n"
+}
+
+func mustRender(t *testing.T, r *render.Renderer, req render.Request) render.Result {
+	t.Helper()
+	result, err := r.Render(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func TestUnchangedInputsAreNotRenderedAgain(t *testing.T) {
+	trees := map[string]*treetest.Tree{
+		"plain":     treetest.New(map[string]string{"env/a.yaml": named("a"), "other": "x"}),
+		"listed":    treetest.New(map[string]string{"env/kustomization.yaml": "resources: [../base]\n", "base/kustomization.yaml": "resources: [a.yaml]\n", "base/a.yaml": named("a"), "other": "x"}),
+		"kustomize": treetest.New(map[string]string{"env/kustomization.yaml": "namePrefix: p-\nresources: [../base]\n", "base/kustomization.yaml": "resources: [a.yaml]\n", "base/a.yaml": named("a"), "other": "x"}),
+	}
+	for name, tree := range trees {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := render.New(render.Options{})
+			req := render.Request{Tree: tree, Path: "env", DefaultNamespace: "web"}
+			first := mustRender(t, r, req)
+			tree.Reads()
+			req.Tree = tree.With("other", "changed")
+			again := mustRender(t, r, req)
+			if !again.Cached || first.Cached || tree.Reads() > 0 {
+				t.Errorf("cached %v, then %v", first.Cached, again.Cached)
+			}
+			if &again.Items[0].Body[0] != &first.Items[0].Body[0] {
+				t.Error("the items are not those of the first render")
+			}
+			changed := "env/a.yaml"
+			if name != "plain" {
+				changed = "base/a.yaml"
+			}
+			req.Tree = tree.With(changed, named("b"))
+			if got := mustRender(t, r, req); got.Cached || !strings.HasSuffix(got.Items[0].ID.Name, "b") {
+				t.Errorf("cached %v, items %v", got.Cached, got.Items)
+			}
+		})
+	}
+}
+
+// TestWhatIsMissingIsAnInput adds files that an earlier render looked for.
+func TestWhatIsMissingIsAnInput(t *testing.T) {
+	r := render.New(render.Options{})
+	tree := treetest.New(map[string]string{"env/a.yaml": named("a"), "env/b.yaml": named("b")})
+	req := render.Request{Tree: tree, Path: "env"}
+	if got := mustRender(t, r, req); len(got.Items) != 2 {
+		t.Fatal(got.Items)
+	}
+	req.Tree = tree.With("env/kustomization.yaml", "resources: [a.yaml]\n")
+	if got := mustRender(t, r, req); got.Cached || len(got.Items) != 1 {
+		t.Errorf("cached %v, items %v", got.Cached, got.Items)
+	}
+	req.Tree = treetest.New(map[string]string{"env/a.yaml": named("a"), "env/kustomization.yaml": "resources: [a.yaml]\n", "env/kustomization.yml": "resources: [a.yaml]\n"})
+	if _, err := r.Render(t.Context(), req); err == nil || !strings.Contains(err.Error(), "several kustomization files") {
+		t.Errorf("error %v", err)
+	}
+	req.Tree = treetest.New(map[string]string{"elsewhere/a.yaml": named("a")})
+	if got, err := r.Render(t.Context(), req); err == nil || got.Items != nil {
+		t.Errorf("items %v, error %v", got.Items, err)
+	}
+}
+
+func TestOtherRequestIsRenderedAgain(t *testing.T) {
+	r := render.New(render.Options{})
+	req := render.Request{Tree: treetest.New(map[string]string{"env/a.yaml": named("a")}), Path: "env"}
+	mustRender(t, r, req)
+	req.DefaultNamespace = "web"
+	if got := mustRender(t, r, req); got.Cached || got.Items[0].ID.Namespace != "web" {
+		t.Errorf("cached %v, items %v", got.Cached, got.Items)
+	}
+	req.CreateNamespace = true
+	if got := mustRender(t, r, req); got.Cached || len(got.Items) != 2 {
+		t.Errorf("cached %v, items %v", got.Cached, got.Items)
+	}
+}
+
+// scopes is what a cluster is known to serve.
+type scopes map[string]bool
+
+func (s scopes) Namespaced(group, kind string) (namespaced, known bool) {
+	namespaced, known = s[kind]
+	return namespaced, known
+}
+
+func TestNewlyKnownScopeIsRenderedAgain(t *testing.T) {
+	r := render.New(render.Options{})
+	thing := "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: t}\n"
+	req := render.Request{
+		Tree: treetest.New(map[string]string{"env/a.yaml": thing}), Path: "env",
+		DefaultNamespace: "web", Scopes: scopes{},
+	}
+	if got := mustRender(t, r, req); got.Items[0].ID.Namespace != "" {
+		t.Error(got.Items)
+	}
+	req.Scopes = scopes{"Thing": true}
+	if got := mustRender(t, r, req); got.Cached || got.Items[0].ID.Namespace != "web" {
+		t.Errorf("cached %v, items %v", got.Cached, got.Items)
+	}
+	if got := mustRender(t, r, req); !got.Cached {
+		t.Error("rendered a third time")
+	}
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	r := render.New(render.Options{CacheBytes: 5000, Manifest: manifest.Options{Cache: manifest.NewCache(1000)}})
+	files := map[string]string{}
+	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+		files[name+"/x.yaml"] = named(name)
+	}
+	tree := treetest.New(files)
+	for name := range files {
+		mustRender(t, r, render.Request{Tree: tree, Path: name[:1]})
+	}
+	cached := 0
+	for name := range files {
+		if mustRender(t, r, render.Request{Tree: tree, Path: name[:1]}).Cached {
+			cached++
+		}
+	}
+	if cached == len(files) {
+		t.Error("more is remembered than allowed")
+	}
+}
+
+// TestOneCommitParsesOneFile counts the files that are read after a change.
+func TestOneCommitParsesOneFile(t *testing.T) {
+	files := map[string]string{}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		files["env/"+name+".yaml"] = named(name)
+	}
+	tree := treetest.New(files)
+	r := render.New(render.Options{})
+	mustRender(t, r, render.Request{Tree: tree, Path: "env"})
+	next := tree.With("env/b.yaml", named("changed"))
+	mustRender(t, r, render.Request{Tree: next, Path: "env"})
+	// The other read is that of the absent ignore file.
+	if n := next.Reads(); n != 2 {
+		t.Errorf("%d files were read", n)
+	}
+}
+
+func TestInputsHold(t *testing.T) {
+	tree := treetest.New(map[string]string{"a/x": "1", "b": "2"})
+	id, err := tree.ContentID("b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		input render.Input
+		want  bool
+	}{
+		{render.Input{Path: "b", Kind: render.InputContent, ID: id}, true},
+		{render.Input{Path: "b", Kind: render.InputContent, ID: "other"}, false},
+		{render.Input{Path: "c", Kind: render.InputContent, ID: id}, false},
+		{render.Input{Path: "a", Kind: render.InputFolder}, true},
+		{render.Input{Path: "b", Kind: render.InputFolder}, false},
+		{render.Input{Path: "c", Kind: render.InputAbsent}, true},
+		{render.Input{Path: "b", Kind: render.InputAbsent}, false},
+		{render.Input{Path: "a", Kind: render.InputListing, ID: "other"}, false},
+	} {
+		if got, err := (render.Inputs{c.input}).Hold(tree); got != c.want || err != nil {
+			t.Errorf("%+v holds %v, error %v", c.input, got, err)
+		}
+	}
+}
