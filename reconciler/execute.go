@@ -174,6 +174,7 @@ func (w *worker) countIdle(op Operation, a Assignment, out *Run, seen time.Time)
 		}
 	case op.Err != nil:
 		out.Counts.Failed++
+		out.note(ObjectChange{Object: op.Object, Op: op.Kind, Origin: op.Item.Origin, Error: op.Err.Error()})
 		out.Errors = append(out.Errors, sources.ProblemsOf(op.Err)...)
 	case op.Held == heldIgnored:
 		out.Counts.Unchanged++
@@ -193,6 +194,9 @@ func (w *worker) countIdle(op Operation, a Assignment, out *Run, seen time.Time)
 // outcome accounts for what was carried out.
 func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 	op := o.Operation
+	if !o.Noop && o.Deferred == "" {
+		out.note(changeOf(o, w.good[op.Object]))
+	}
 	if o.Err != nil {
 		out.Counts.Failed++
 		out.Errors = append(out.Errors, sources.ProblemsOf(o.Err)...)

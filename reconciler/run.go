@@ -111,6 +111,10 @@ type Run struct {
 	Errors sources.Problems `json:"errors,omitempty"`
 	// Waiting names what was held, and why.
 	Waiting []Waiting `json:"waiting,omitempty"`
+	// Changes are what became of each object that was not simply as desired, up
+	// to 1,000 of them; MoreChanges counts the others.
+	Changes     []ObjectChange `json:"changes,omitempty"`
+	MoreChanges int            `json:"moreChanges,omitempty"`
 }
 
 // Waiting is one operation that a gate holds back.

@@ -1,0 +1,54 @@
+package reconciler
+
+import (
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+// The bounds on what a run's receipt says of single objects.
+const (
+	maxRunChanges   = 1000
+	maxChangeFields = 20
+)
+
+// ObjectChange is what a run did to one object, or found out about it and left.
+type ObjectChange struct {
+	Object sources.ID `json:"object"`
+	Op     OpKind     `json:"op"`
+	// Class is set where the run corrected drift.
+	Class drift.Class `json:"class,omitempty"`
+	// Origin is where the desired state was written down.
+	Origin sources.Origin `json:"origin,omitzero"`
+	// Fields are what changed. Of an update, Live is what git asked for before;
+	// of a correction, what was found. Empty where that is not known.
+	Fields []drift.Change `json:"fields,omitempty"`
+	// More says that further fields changed.
+	More bool `json:"more,omitempty"`
+	// Error is why it failed.
+	Error string `json:"error,omitempty"`
+}
+
+// note adds one object to a run's changes.
+func (r *Run) note(c ObjectChange) {
+	if len(r.Changes) == maxRunChanges {
+		r.MoreChanges++
+		return
+	}
+	if len(c.Fields) > maxChangeFields {
+		c.Fields, c.More = c.Fields[:maxChangeFields], true
+	}
+	r.Changes = append(r.Changes, c)
+}
+
+// changeOf describes an outcome. Before is the item as it was last applied.
+func changeOf(o Outcome, before sources.Item) ObjectChange {
+	op := o.Operation
+	c := ObjectChange{Object: op.Object, Op: op.Kind, Class: o.Class, Origin: op.Item.Origin, Fields: o.Changes}
+	if o.Err != nil {
+		c.Error = o.Err.Error()
+	}
+	if op.Kind == OpUpdate && len(c.Fields) == 0 && before.Body != nil {
+		c.Fields, c.More = drift.Diff(before.Body, op.Item.Body, op.Item.Sensitive || before.Sensitive, maxChangeFields)
+	}
+	return c
+}
