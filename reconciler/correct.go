@@ -14,7 +14,7 @@ import (
 // applied is the measure, so that a broken head does not stop it.
 func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
 	a, ok := w.assignment()
-	if !ok || a.Spec.Drift == environment.DriftIgnore && a.Spec.Mode != environment.ModePlan {
+	if !ok || a.Spec.Drift.Mode == environment.DriftIgnore && a.Spec.Mode != environment.ModePlan {
 		return
 	}
 	driver := w.engine.opts.Drivers[a.Spec.Target]

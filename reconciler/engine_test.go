@@ -140,7 +140,7 @@ func (b *bench) assignment(revision string, items ...sources.Item) Assignment {
 	return Assignment{
 		Spec: environment.Spec{
 			Name: "prod", Path: "app", Target: "default", Mode: environment.ModeApply,
-			Drift: environment.DriftCorrect, Prune: true,
+			Drift: environment.Drift{Mode: environment.DriftCorrect}, Prune: true,
 		},
 		Source: "shop", Revision: sources.Revision{ID: revision}, Reach: Reach{Namespaces: []string{"*"}},
 		Render: func(context.Context) ([]sources.Item, error) { return items, nil },
@@ -337,7 +337,7 @@ func TestReportedDriftStaysOpenOverRunsAndHints(t *testing.T) {
 		a := b.assignment("1", thingItem("a", "blue"))
 		b.assign(a)
 		b.shelf.put(thing("Thing", "web", "a"), "red")
-		a.Spec.Drift = environment.DriftReport
+		a.Spec.Drift.Mode = environment.DriftReport
 		b.assign(a)
 		b.hint("a")
 		runs, _ := b.engine.Resync(nil, Trigger{Reason: ReasonOnCall})

@@ -117,7 +117,7 @@ func (w *worker) compare(ctx context.Context, d Driver, a Assignment, want []sou
 	ctx, cancel := context.WithTimeout(ctx, w.engine.opts.CompareTimeout)
 	defer cancel()
 	s.Environment, s.Source, s.AdoptFrom = w.name, a.Source, a.Spec.AdoptFrom
-	s.ReadOnly = a.Spec.Mode == environment.ModePlan || a.Spec.Drift != environment.DriftCorrect
+	s.ReadOnly = a.Spec.Mode == environment.ModePlan || a.Spec.Drift.Mode != environment.DriftCorrect
 	ops, err := d.Compare(ctx, want, s)
 	if err != nil {
 		return nil, fmt.Errorf("compare with target %s: %w", a.Spec.Target, err)
@@ -127,7 +127,7 @@ func (w *worker) compare(ctx context.Context, d Driver, a Assignment, want []sou
 
 func (w *worker) policy(a Assignment, approve string) Policy {
 	return Policy{
-		Environment: w.name, Revision: a.Revision, Mode: a.Spec.Mode, Drift: a.Spec.Drift,
+		Environment: w.name, Revision: a.Revision, Mode: a.Spec.Mode, Drift: a.Spec.Drift.Mode,
 		Prune: a.Spec.Prune, Reach: a.Reach, Wanted: len(w.desired), Approve: approve,
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-gitops/holdfast/sources"
-	"github.com/holdfast-gitops/holdfast/sources/environment"
 )
 
 // problemKind says where an environment's problem comes from, so that each kind
@@ -88,16 +87,10 @@ func (w *worker) assign(a Assignment) bool {
 		w.assigned.Source = a.Source
 		return false
 	}
-	same := w.usable && w.assigned.Revision.ID == a.Revision.ID && equalSpec(w.assigned.Spec, a.Spec) &&
+	same := w.usable && w.assigned.Revision.ID == a.Revision.ID && w.assigned.Spec.Equal(a.Spec) &&
 		w.assigned.Reach.equal(a.Reach)
 	w.assigned, w.usable = a, true
 	return !same
-}
-
-func equalSpec(a, b environment.Spec) bool {
-	return slices.Equal(a.AdoptFrom, b.AdoptFrom) && a.Path == b.Path && a.Target == b.Target &&
-		a.Namespace == b.Namespace && a.CreateNamespace == b.CreateNamespace && a.Mode == b.Mode &&
-		a.Prune == b.Prune && a.Drift == b.Drift
 }
 
 func (r Reach) equal(other Reach) bool {
@@ -203,7 +196,7 @@ func (w *worker) status() Status {
 	a := w.assigned
 	s := Status{
 		Name: w.name, Source: a.Source, Target: a.Spec.Target, Path: a.Spec.Path,
-		Mode: string(a.Spec.Mode), Drift: string(a.Spec.Drift), Objects: w.objects,
+		Mode: string(a.Spec.Mode), Drift: string(a.Spec.Drift.Mode), Objects: w.objects,
 		Head: w.head, Applied: w.applied, OpenDrifts: open, Corrections: w.fixed,
 		Gates: slices.Clone(w.held), Compared: w.compared,
 	}

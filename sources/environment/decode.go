@@ -81,10 +81,8 @@ var unnamed = regexp.MustCompile(`(?m)(?:^ {1,8}|[{,] *)name: *["']?([a-z0-9](?:
 
 // spec reads a document and says whether it is one of ours.
 func (d *decoder) spec(text []byte) (spec Spec, ours bool) {
-	spec = Spec{
-		File: d.file, Line: d.base, Path: path.Dir(d.file),
-		Target: "default", Mode: ModeApply, Prune: true, Drift: DriftCorrect,
-	}
+	spec = New("")
+	spec.File, spec.Line, spec.Path = d.file, d.base, path.Dir(d.file)
 	root := d.parse(text)
 	if root == nil {
 		if m := unnamed.FindSubmatch(text); m != nil {
@@ -222,7 +220,7 @@ func (d *decoder) body(n *yaml.Node, spec *Spec) {
 	d.boolean(fields["prune"], "spec.prune", &spec.Prune)
 	enum(d, fields["mode"], "spec.mode", &spec.Mode, ModeApply, ModePlan)
 	if f := fields["drift"]; f != nil {
-		enum(d, d.mapping(f, "spec.drift", "mode")["mode"], "spec.drift.mode", &spec.Drift, DriftCorrect, DriftReport, DriftIgnore)
+		enum(d, d.mapping(f, "spec.drift", "mode")["mode"], "spec.drift.mode", &spec.Drift.Mode, DriftCorrect, DriftReport, DriftIgnore)
 	}
 	if f := fields["adoptFrom"]; f != nil {
 		d.adoptFrom(f, spec)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -64,8 +65,7 @@ func find(tree sources.Tree, pattern string) string {
 	}
 	var b strings.Builder
 	for _, s := range specs {
-		data, _ := json.Marshal(s)
-		fmt.Fprintf(&b, "%s\n", data)
+		fmt.Fprintf(&b, "%s\n", different(s))
 	}
 	for _, x := range broken {
 		fmt.Fprintf(&b, "broken %q at %s:%d\n", x.Name, x.File, x.Line)
@@ -74,6 +74,30 @@ func find(tree sources.Tree, pattern string) string {
 		}
 	}
 	return b.String()
+}
+
+// different is what a spec says that is not the default, as JSON.
+func different(s environment.Spec) []byte {
+	said, defaults := fieldsOf(s), fieldsOf(environment.New(""))
+	for key, value := range said {
+		if reflect.DeepEqual(value, defaults[key]) {
+			delete(said, key)
+		}
+	}
+	data, _ := json.Marshal(said)
+	return data
+}
+
+func fieldsOf(s environment.Spec) map[string]any {
+	data, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	var out map[string]any
+	if err := json.Unmarshal(data, &out); err != nil {
+		panic(err)
+	}
+	return out
 }
 
 // FuzzEnvironment checks that no text makes Find panic, and that a spec that

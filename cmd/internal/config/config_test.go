@@ -163,8 +163,9 @@ func TestImplicitIsOneEnvironment(t *testing.T) {
 				t.Fatal(err)
 			}
 			tt.want.Timeout = DefaultTimeout
-			spec := tt.want.Implicit
-			spec.Target, spec.Mode, spec.Prune, spec.Drift = "default", environment.ModeApply, true, environment.DriftCorrect
+			spec := environment.New(tt.want.Implicit.Name)
+			spec.Path = tt.want.Implicit.Path
+			tt.want.Implicit = &spec
 			if diff := cmp.Diff([]Source{tt.want}, c.Sources); diff != "" {
 				t.Error(diff)
 			}

@@ -69,10 +69,9 @@ func Implicit(o ImplicitOptions) (Config, error) {
 		name = path.Base(clean)
 	}
 	s.Name, s.Grants = Slug(base), []Grant{grant}
-	s.Implicit = &environment.Spec{
-		Name: Slug(name), Path: clean, Target: DefaultTarget,
-		Mode: environment.ModeApply, Prune: true, Drift: environment.DriftCorrect,
-	}
+	spec := environment.New(Slug(name))
+	spec.Path, spec.Target = clean, DefaultTarget
+	s.Implicit = &spec
 	t := defaultTarget()
 	t.Context = o.Context
 	if o.Kubeconfig != "" {
