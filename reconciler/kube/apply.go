@@ -24,8 +24,8 @@ import (
 const (
 	// crdWait bounds the wait for a CRD to be served.
 	crdWait = 60 * time.Second
-	// conflictTries bounds how often a correction is decided anew because the
-	// object moved between our read and our write.
+	// conflictTries bounds how often a delete is decided anew because the object
+	// moved between our read and our write.
 	conflictTries   = 4
 	unchangedAction = ssa.UnchangedAction
 )
@@ -173,13 +173,13 @@ func failed(op reconciler.Operation, err error) reconciler.Outcome {
 // resourceVersion just read. The drift is the difference between what was read
 // and what the apply answered, both as the server has them.
 func (t *Target) correct(ctx context.Context, owner kubelive.Owner, op reconciler.Operation, n note) reconciler.Outcome {
-	live := n.live
-	for try := 1; ; try++ {
-		out, err := t.correctOnce(ctx, owner, op, n.resource, live)
+	live, again := n.live, patience{}
+	for {
+		out, err := t.correctOnce(ctx, owner, op, n.resource, live, again.late())
 		if err == nil {
 			return out
 		}
-		if try == conflictTries || !movedOn(err) {
+		if !movedOn(err) || !again.wait(ctx) {
 			return failed(op, err)
 		}
 		if live, err = t.cluster.Get(ctx, n.resource, op.Object); apierrors.IsNotFound(err) {
@@ -196,13 +196,19 @@ func (t *Target) correct(ctx context.Context, owner kubelive.Owner, op reconcile
 // movedOn reports whether a write failed because the object is not what was
 // read. A wrong UID is answered as an invalid, immutable field.
 func movedOn(err error) bool {
-	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || isWrongUID(err)
+	return isStale(err) || apierrors.IsNotFound(err) || isWrongUID(err)
 }
 
-func (t *Target) correctOnce(ctx context.Context, owner kubelive.Owner, op reconciler.Operation, r kubelive.Resource, live *unstructured.Unstructured) (reconciler.Outcome, error) {
+// correctOnce applies once. With late it is bound to the object's UID alone:
+// where somebody writes without end, what is reported as drift may lack what
+// came in the last moment, but the object is as desired.
+func (t *Target) correctOnce(ctx context.Context, owner kubelive.Owner, op reconciler.Operation, r kubelive.Resource, live *unstructured.Unstructured, late bool) (reconciler.Outcome, error) {
 	uid, version := "", ""
 	if live != nil {
 		uid, version = string(live.GetUID()), live.GetResourceVersion()
+	}
+	if late {
+		version = ""
 	}
 	body, err := bodyOf(op.Item, owner, op.Digest, uid, version)
 	if err != nil {

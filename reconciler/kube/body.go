@@ -82,18 +82,20 @@ func problem(item sources.Item, err error) error {
 	}
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
-		p.Message, p.Hint = explain(item, status, p.Message)
+		p.Message, p.Hint = explain(item, err, status.Status(), p.Message)
 	}
 	return p
 }
 
-func explain(item sources.Item, status apierrors.APIStatus, message string) (text, hint string) {
-	s := status.Status()
+func explain(item sources.Item, err error, s metav1.Status, message string) (text, hint string) {
 	switch {
 	case s.Code == http.StatusNotFound && strings.HasPrefix(s.Message, `namespaces "`):
 		hint = "create the namespace, put it into git, or set createNamespace: true"
 	case s.Code == http.StatusForbidden:
 		hint = "give Holdfast's identity the right, or take the object out"
+	case isStale(err):
+		message = "it kept changing while it was being written"
+		hint = "it is tried again; what writes it all the time is in its managedFields"
 	case s.Code == http.StatusConflict:
 		hint = "another manager owns these fields; name it in adoptFrom, or take the fields out of git"
 	}
