@@ -13,9 +13,7 @@ import (
 	"strconv"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
-	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/internal/yamldoc"
 )
 
 var (
@@ -28,76 +26,62 @@ var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 const labelHint = "at most 63 lower case letters, digits and dashes"
 
-func (d *decoder) labelField(key, what string, into *string) field {
-	return field{key, func(n *yaml.Node) {
-		var s string
-		if !d.text(n, what+key, &s) {
-			return
+func (d *decoder) labelField(key, what string, into *string) yamldoc.Field {
+	return on(key, func(n *yamldoc.Node) {
+		if d.Text(n, what+key, into) && !label.MatchString(*into) {
+			d.Fail(n, fmt.Sprintf("%s %q is not a valid name", what+key, *into), labelHint)
 		}
-		*into, d.at[into] = s, n
-		if !label.MatchString(s) {
-			d.fail(n, fmt.Sprintf("%s %q is not a valid name", what+key, s), labelHint)
-		}
-	}}
+	})
 }
 
 // unique checks that a thing has a name that no other of its kind has.
-func (d *decoder) unique(thing *yaml.Node, name *string, what string, seen map[string]int) {
-	at := d.at[name]
+func (d *decoder) unique(thing *yamldoc.Node, name *string, what string, seen map[string]int) {
+	at := d.At[name]
 	if at == nil {
-		if thing.Kind == yaml.MappingNode && !hasKey(thing, "name") {
-			d.fail(thing, what+" has no name", "names are "+labelHint)
+		if thing.Kind == yamldoc.Mapping && thing.Get("name") == nil {
+			d.Fail(thing, what+" has no name", "names are "+labelHint)
 		}
 		return
 	}
 	if first, twice := seen[*name]; twice {
-		d.fail(at, fmt.Sprintf("%s.name %q is already used at line %d", what, *name, first), "")
+		d.Fail(at, fmt.Sprintf("%s.name %q is already used at line %d", what, *name, first), "")
 		return
 	}
 	seen[*name] = at.Line
 }
 
-func (d *decoder) checkSource(n *yaml.Node, s *Source, what string) {
-	if n.Kind != yaml.MappingNode {
+func (d *decoder) checkSource(n *yamldoc.Node, s *Source, what string) {
+	if n.Kind != yamldoc.Mapping {
 		return
 	}
-	switch at := d.at[&s.URL]; {
+	switch at := d.At[&s.URL]; {
 	case s.URL == "" && s.Dir == "":
-		if !hasKey(n, "url") && !hasKey(n, "dir") {
-			d.fail(n, what+" has neither url nor dir", "url: is a git repository, dir: a local directory")
+		if n.Get("url") == nil && n.Get("dir") == nil {
+			d.Fail(n, what+" has neither url nor dir", "url: is a git repository, dir: a local directory")
 		}
 	case s.URL != "" && s.Dir != "":
-		d.fail(n, what+" has both url and dir", "one source follows one of them")
+		d.Fail(n, what+" has both url and dir", "one source follows one of them")
 	case s.URL != "":
 		if message, hint := checkURL(s.URL); message != "" {
-			d.fail(at, what+".url "+message, hint)
+			d.Fail(at, what+".url "+message, hint)
 		}
 	default:
 		d.checkDir(s, what)
 	}
-	if at := d.at[&s.Environments]; at != nil {
+	if at := d.At[&s.Environments]; at != nil {
 		if message := checkPattern(s.Environments); message != "" {
-			d.fail(at, what+".environments "+message, "name a folder or a glob, from the root of the source")
+			d.Fail(at, what+".environments "+message, "name a folder or a glob, from the root of the source")
 		}
 	}
-}
-
-func hasKey(n *yaml.Node, key string) bool {
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			return true
-		}
-	}
-	return false
 }
 
 // checkDir refuses what only makes sense for a repository.
 func (d *decoder) checkDir(s *Source, what string) {
-	if at := d.at[&s.Ref]; at != nil {
-		d.fail(at, what+".ref is for a git repository, and this is a directory", "")
+	if at := d.At[&s.Ref]; at != nil {
+		d.Fail(at, what+".ref is for a git repository, and this is a directory", "")
 	}
 	if s.Credentials != (Credentials{}) {
-		d.fail(d.at[&s.Dir], what+" has credentials, and a directory needs none", "")
+		d.Fail(d.At[&s.Dir], what+" has credentials, and a directory needs none", "")
 	}
 }
 
@@ -147,18 +131,18 @@ func (d *decoder) checkGrants(c *Config, s *Source) {
 		if slices.Contains(names, g.Target) {
 			continue
 		}
-		at := cmp.Or(d.at[&g.Target], d.at[g])
-		d.fail(at, fmt.Sprintf("there is no target %q", g.Target), "there are: "+strings.Join(names, ", "))
+		at := cmp.Or(d.At[&g.Target], d.At[g])
+		d.Fail(at, fmt.Sprintf("there is no target %q", g.Target), "there are: "+strings.Join(names, ", "))
 	}
 }
 
 func (d *decoder) checkListen(c *Config) {
-	at := d.at[&c.Listen]
+	at := d.At[&c.Listen]
 	if at == nil {
 		return
 	}
 	if message, hint := checkListen(c.Listen, c.AllowNonLoopback); message != "" {
-		d.fail(at, message, hint)
+		d.Fail(at, message, hint)
 	}
 }
 
@@ -198,11 +182,4 @@ func absolute(dir, path string) string {
 		return filepath.Clean(path)
 	}
 	return filepath.Join(dir, path)
-}
-
-// sortProblems puts problems into the order of the file.
-func sortProblems(ps sources.Problems) {
-	slices.SortStableFunc(ps, func(a, b sources.Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
 }

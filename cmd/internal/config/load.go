@@ -8,8 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
+	"github.com/holdfast-gitops/holdfast/internal/yamldoc"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
 
@@ -37,16 +36,15 @@ func Load(path string) (Config, error) {
 
 // decode reads the text of a file that lies in dir.
 func decode(file, dir string, data []byte) (Config, error) {
-	d := &decoder{file: file, dir: dir, at: map[any]*yaml.Node{}}
-	root := d.parse(data)
+	d := &decoder{dir: dir}
+	root := d.parse(file, data)
 	if root == nil {
-		return Config{}, d.problems.Err()
+		return Config{}, d.Problems.Err()
 	}
 	c := defaults()
 	d.config(root, &c)
-	if len(d.problems) > 0 {
-		sortProblems(d.problems)
-		return Config{}, d.problems
+	if len(d.Problems) > 0 {
+		return Config{}, yamldoc.Sort(d.Problems)
 	}
 	return c, nil
 }
@@ -62,22 +60,22 @@ func defaultTarget() Target {
 	return Target{Name: DefaultTarget, Concurrency: DefaultConcurrency}
 }
 
-func (d *decoder) config(root *yaml.Node, c *Config) {
-	d.mapping(root, "the file",
+func (d *decoder) config(root *yamldoc.Node, c *Config) {
+	d.Mapping(root, "the file",
 		d.textField("listen", "", &c.Listen),
 		d.boolField("allowNonLoopback", "", &c.AllowNonLoopback),
 		d.pathField("dataDir", "", &c.DataDir),
 		d.labelField("installation", "", &c.Installation),
-		field{"log", func(n *yaml.Node) { d.log(n, &c.Log) }},
-		field{"server", func(n *yaml.Node) { d.server(n, &c.Server) }},
-		field{"targets", func(n *yaml.Node) { c.Targets = d.targets(n) }},
-		field{"sources", func(n *yaml.Node) { c.Sources = d.sources(n) }},
+		on("log", func(n *yamldoc.Node) { d.log(n, &c.Log) }),
+		on("server", func(n *yamldoc.Node) { d.server(n, &c.Server) }),
+		on("targets", func(n *yamldoc.Node) { c.Targets = d.targets(n) }),
+		on("sources", func(n *yamldoc.Node) { c.Sources = d.sources(n) }),
 	)
 	if len(c.Targets) == 0 {
 		c.Targets = []Target{defaultTarget()}
 	}
-	if len(c.Sources) == 0 && len(d.problems) == 0 {
-		d.fail(root, "names no source", "add one under sources: with a name and a url")
+	if len(c.Sources) == 0 && len(d.Problems) == 0 {
+		d.Fail(root, "names no source", "add one under sources: with a name and a url")
 	}
 	d.checkListen(c)
 	for i := range c.Sources {
@@ -85,29 +83,29 @@ func (d *decoder) config(root *yaml.Node, c *Config) {
 	}
 }
 
-func (d *decoder) log(n *yaml.Node, l *Log) {
-	d.mapping(n, "log",
+func (d *decoder) log(n *yamldoc.Node, l *Log) {
+	d.Mapping(n, "log",
 		d.wordField("level", "log.", &l.Level, logLevels...),
 		d.wordField("format", "log.", &l.Format, logFormats...),
 	)
 }
 
-func (d *decoder) server(n *yaml.Node, s *Server) {
-	d.mapping(n, "server",
+func (d *decoder) server(n *yamldoc.Node, s *Server) {
+	d.Mapping(n, "server",
 		d.pathField("tokenFile", "server.", &s.TokenFile),
-		field{"hosts", func(n *yaml.Node) { s.Hosts = d.hosts(n) }},
+		on("hosts", func(n *yamldoc.Node) { s.Hosts = d.hosts(n) }),
 	)
 }
 
-func (d *decoder) hosts(n *yaml.Node) []string {
+func (d *decoder) hosts(n *yamldoc.Node) []string {
 	var out []string
-	for i, e := range d.list(n, "server.hosts") {
+	for i, e := range d.List(n, "server.hosts") {
 		var host string
-		if !d.text(e, fmt.Sprintf("server.hosts[%d]", i), &host) {
+		if !d.Text(e, fmt.Sprintf("server.hosts[%d]", i), &host) {
 			continue
 		}
 		if strings.ContainsAny(host, ":/ ") {
-			d.fail(e, fmt.Sprintf("server.hosts[%d] %q is not a host name", i, host), "leave out the scheme, the port and the path")
+			d.Fail(e, fmt.Sprintf("server.hosts[%d] %q is not a host name", i, host), "leave out the scheme, the port and the path")
 			continue
 		}
 		out = append(out, host)
@@ -115,15 +113,15 @@ func (d *decoder) hosts(n *yaml.Node) []string {
 	return out
 }
 
-func (d *decoder) targets(n *yaml.Node) []Target {
-	entries := d.list(n, "targets")
+func (d *decoder) targets(n *yamldoc.Node) []Target {
+	entries := d.List(n, "targets")
 	// The whole length at once: positions are remembered by address.
 	out := make([]Target, len(entries))
 	seen := map[string]int{}
 	for i, e := range entries {
 		out[i] = defaultTarget()
 		t, what := &out[i], fmt.Sprintf("targets[%d]", i)
-		d.mapping(e, what,
+		d.Mapping(e, what,
 			d.labelField("name", what+".", &t.Name),
 			d.pathField("kubeconfig", what+".", &t.Kubeconfig),
 			d.textField("context", what+".", &t.Context),
@@ -136,14 +134,14 @@ func (d *decoder) targets(n *yaml.Node) []Target {
 	return out
 }
 
-func (d *decoder) sources(n *yaml.Node) []Source {
-	entries := d.list(n, "sources")
+func (d *decoder) sources(n *yamldoc.Node) []Source {
+	entries := d.List(n, "sources")
 	out := make([]Source, len(entries))
 	seen := map[string]int{}
 	for i, e := range entries {
 		s, what := &out[i], fmt.Sprintf("sources[%d]", i)
 		s.Interval, s.Timeout, s.Environments = DefaultInterval, DefaultTimeout, DefaultEnvironments
-		d.mapping(e, what,
+		d.Mapping(e, what,
 			d.labelField("name", what+".", &s.Name),
 			d.textField("url", what+".", &s.URL),
 			d.pathField("dir", what+".", &s.Dir),
@@ -151,8 +149,8 @@ func (d *decoder) sources(n *yaml.Node) []Source {
 			d.durationField("interval", what+".", minInterval, &s.Interval),
 			d.durationField("timeout", what+".", minInterval, &s.Timeout),
 			d.textField("environments", what+".", &s.Environments),
-			field{"credentials", func(n *yaml.Node) { d.credentials(n, what+".credentials", &s.Credentials) }},
-			field{"grants", func(n *yaml.Node) { s.Grants = d.grants(n, what+".grants") }},
+			on("credentials", func(n *yamldoc.Node) { d.credentials(n, what+".credentials", &s.Credentials) }),
+			on("grants", func(n *yamldoc.Node) { s.Grants = d.grants(n, what+".grants") }),
 		)
 		d.unique(e, &s.Name, what, seen)
 		d.checkSource(e, s, what)
@@ -160,55 +158,55 @@ func (d *decoder) sources(n *yaml.Node) []Source {
 	return out
 }
 
-func (d *decoder) credentials(n *yaml.Node, what string, c *Credentials) {
-	before := len(d.problems)
-	d.mapping(n, what,
+func (d *decoder) credentials(n *yamldoc.Node, what string, c *Credentials) {
+	before := len(d.Problems)
+	d.Mapping(n, what,
 		d.textField("username", what+".", &c.Username),
 		d.pathField("passwordFile", what+".", &c.PasswordFile),
 		d.pathField("tokenFile", what+".", &c.TokenFile),
 	)
-	if len(d.problems) > before {
+	if len(d.Problems) > before {
 		return
 	}
 	if (c.PasswordFile == "") == (c.TokenFile == "") {
-		d.fail(n, what+" needs one of passwordFile and tokenFile", "a username goes with a passwordFile")
+		d.Fail(n, what+" needs one of passwordFile and tokenFile", "a username goes with a passwordFile")
 	}
 }
 
-func (d *decoder) grants(n *yaml.Node, what string) []Grant {
-	entries := d.list(n, what)
+func (d *decoder) grants(n *yamldoc.Node, what string) []Grant {
+	entries := d.List(n, what)
 	out := make([]Grant, len(entries))
 	seen := map[string]int{}
 	for i, e := range entries {
 		g, what := &out[i], fmt.Sprintf("%s[%d]", what, i)
 		g.Target = DefaultTarget
-		before := len(d.problems)
-		d.mapping(e, what,
+		before := len(d.Problems)
+		d.Mapping(e, what,
 			d.textField("target", what+".", &g.Target),
-			field{"namespaces", func(n *yaml.Node) { g.Namespaces = d.namespaces(n, what+".namespaces") }},
+			on("namespaces", func(n *yamldoc.Node) { g.Namespaces = d.namespaces(n, what+".namespaces") }),
 			d.boolField("cluster", what+".", &g.Cluster),
 		)
-		d.at[g] = e
+		d.At[g] = e
 		if first, twice := seen[g.Target]; twice {
-			d.fail(e, fmt.Sprintf("%s is for target %q, which has a grant at line %d", what, g.Target, first), "put both into one")
+			d.Fail(e, fmt.Sprintf("%s is for target %q, which has a grant at line %d", what, g.Target, first), "put both into one")
 		}
 		seen[g.Target] = e.Line
-		if len(g.Namespaces) == 0 && !g.Cluster && len(d.problems) == before {
-			d.fail(e, what+" grants nothing", `write namespaces: ["*"], or name them, or cluster: true`)
+		if len(g.Namespaces) == 0 && !g.Cluster && len(d.Problems) == before {
+			d.Fail(e, what+" grants nothing", `write namespaces: ["*"], or name them, or cluster: true`)
 		}
 	}
 	return out
 }
 
-func (d *decoder) namespaces(n *yaml.Node, what string) []string {
+func (d *decoder) namespaces(n *yamldoc.Node, what string) []string {
 	var out []string
-	for i, e := range d.list(n, what) {
+	for i, e := range d.List(n, what) {
 		what := fmt.Sprintf("%s[%d]", what, i)
 		var name string
 		switch {
-		case !d.text(e, what, &name):
+		case !d.Text(e, what, &name):
 		case name != "*" && !label.MatchString(name):
-			d.fail(e, fmt.Sprintf("%s %q is not the name of a namespace", what, name), `"*" means all of them; other patterns are not known`)
+			d.Fail(e, fmt.Sprintf("%s %q is not the name of a namespace", what, name), `"*" means all of them; other patterns are not known`)
 		default:
 			out = append(out, name)
 		}
