@@ -83,6 +83,18 @@ func WantFile(t *testing.T, snap *sources.Snapshot, name, want string) {
 	}
 }
 
+// WantLast checks the content of one file of the last revision.
+func WantLast(t *testing.T, s Source, name, want string) {
+	t.Helper()
+	last, err := s.Last()
+	if err != nil {
+		t.Errorf("last: %v", err)
+		return
+	}
+	defer last.Close()
+	WantFile(t, last, name, want)
+}
+
 func testFetch(t *testing.T, h Harness) {
 	h.Write(t, Files{"a.yaml": "a", "dir/sub/b.yaml": "b"})
 	s := h.Open(t)
