@@ -4,13 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
-	"os"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -21,28 +19,6 @@ const (
 	// maxExcuse bounds what is read of an error's page.
 	maxExcuse = 4 << 10
 )
-
-// newClient makes a client of its own for each repository, so that certificates
-// and connections are not shared between them.
-func newClient(o Options) (*http.Client, error) {
-	base := http.DefaultTransport.(*http.Transport).Clone()
-	base.MaxIdleConnsPerHost = 2
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read certificates: %w", err)
-		}
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			pool = x509.NewCertPool() // a minimal image has none
-		}
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read certificates from %s: no certificate in it", o.CAFile)
-		}
-		base.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	}
-	return &http.Client{Transport: &guard{base: base}}, nil
-}
 
 // guard stands between go-git and the network. go-git reads the pages of errors
 // without a bound and takes any page for a listing.
@@ -59,13 +35,16 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if seen, ok := req.Context().Value(sightingKey{}).(*sighting); ok {
+		seen.at = req.URL
+	}
 	switch code := resp.StatusCode; {
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound:
 		resp.Body = &body{src: resp.Body, left: maxExcuse}
 		return resp, nil
 	case code >= 400:
 		defer resp.Body.Close()
-		return nil, refusal(resp)
+		return nil, answerRefused(resp)
 	case code >= 300:
 		return resp, nil
 	}
@@ -74,11 +53,13 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fail(ErrUnreachable, fmt.Sprintf("the answer is %q, not git's", printable(kind, 60)),
 			"check that the url is that of a repository and that no login page or proxy is in between")
 	}
-	if strings.HasSuffix(req.URL.Path, "/info/refs") {
+	if strings.HasSuffix(req.URL.Path, infoRefs) {
 		buffered := bufio.NewReaderSize(resp.Body, 4<<10)
-		if thin, ok := req.Context().Value(thinKey{}).(*bool); ok {
+		if seen, ok := req.Context().Value(sightingKey{}).(*sighting); ok {
 			head, _ := buffered.Peek(4 << 10) // what is wrong with it shows when it is read
-			*thin = bytes.Contains(head, []byte(" thin-pack"))
+			seen.offers = offered(func(name string) bool { 
+				return bytes.Contains(head, []byte(" "+name)) || bytes.Contains(head, []byte("\x00"+name))
+			})
 		}
 		resp.Body = &body{src: struct {
 			io.Reader
@@ -88,11 +69,20 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// thinKey is for the context of a listing: go-git hides from its callers that a
-// server offers packs which build on objects at hand.
-type thinKey struct{}
+const infoRefs = "/info/refs"
 
-func refusal(resp *http.Response) error {
+// sighting is what the guard saw of a listing that go-git hides from its
+// callers.
+type sighting struct {
+	offers offers
+	// at is the URL that answered, after all redirects.
+	at *url.URL
+}
+
+// sightingKey is for the context of a listing.
+type sightingKey struct{}
+
+func answerRefused(resp *http.Response) error {
 	text := fmt.Sprintf("the server answers %d", resp.StatusCode)
 	if name := http.StatusText(resp.StatusCode); name != "" {
 		text += " " + strings.ToLower(name)

@@ -3,7 +3,6 @@ package gitrepo
 import (
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"net"
 	"net/url"
@@ -22,6 +21,9 @@ var (
 	ErrAuth = errors.New("access refused")
 	// ErrRefNotFound means that the repository has no such branch, tag or commit.
 	ErrRefNotFound = errors.New("ref not found")
+	// ErrHostKey means that the SSH server's key is not known, or is another than
+	// the known one. The text has the line for the known_hosts file.
+	ErrHostKey = errors.New("host key refused")
 	// ErrEmpty means that the repository has no commit yet.
 	ErrEmpty = errors.New("repository is empty")
 	// ErrUnreachable means that the server did not answer, or not as a git
@@ -53,16 +55,38 @@ func fail(kind error, text, hint string) *failure {
 	return &failure{text: text, hint: hint, kinds: []error{kind}}
 }
 
+func isFailure(err error) bool {
+	var known *failure
+	return errors.As(err, &known)
+}
+
+// refusesAccess tells whether other credentials might help. Servers hide what
+// somebody may not see behind "not found".
+func refusesAccess(err error) bool {
+	return errors.Is(err, ErrAuth) || errors.Is(err, ErrNotFound) ||
+		errors.Is(err, transport.ErrAuthenticationRequired) ||
+		errors.Is(err, transport.ErrAuthorizationFailed) ||
+		errors.Is(err, transport.ErrRepositoryNotFound) || isAlert(err)
+}
+
+// isAlert tells whether the server ended the TLS handshake, as it does when it
+// does not take the client certificate.
+func isAlert(err error) bool {
+	var alert tls.AlertError
+	return errors.As(err, &alert)
+}
+
 // explain turns any error of an operation on the network into one for people,
 // without a trace of the credentials in it.
-func (r *Repo) explain(ctx context.Context, op string, creds credentials, err error) error {
+func (r *Repo) explain(ctx context.Context, op string, err error) error {
 	if err == nil {
 		return nil
 	}
 	f := r.classify(ctx, err)
+	keys := r.origin.keys
 	return &failure{
-		text:  creds.scrub(op + " " + r.addr.url + ": " + f.text),
-		hint:  creds.scrub(f.hint),
+		text:  keys.scrub(op + " " + r.origin.addr.url + ": " + f.text),
+		hint:  keys.scrub(f.hint),
 		kinds: f.kinds,
 	}
 }
@@ -95,14 +119,27 @@ func (r *Repo) classify(ctx context.Context, err error) *failure {
 		return notFound()
 	case errors.As(err, &dns):
 		return fail(ErrUnreachable, "cannot resolve the host name "+dns.Name, "check the url and the name servers")
+	case strings.HasSuffix(err.Error(), "Proxy Authentication Required"): // net/http has it as text only
+		return proxyRefuses(r.opts.Proxy.Username != "")
+	case isAlert(err):
+		return r.alerted(err)
 	case errors.As(err, &cert):
 		return fail(ErrUnreachable, innermost(err), "if the server has a private authority, configure its certificate")
 	}
 	return fail(ErrUnreachable, innermost(err), "")
 }
 
+// alerted explains why a server did not go on with TLS.
+func (r *Repo) alerted(err error) *failure {
+	hint := "configure a client certificate and its key, if the server asks for one"
+	if r.opts.CertFile != "" {
+		hint = "check whether the client certificate has expired, and whether the server knows who issued it"
+	}
+	return &failure{text: innermost(err), hint: hint, kinds: []error{ErrAuth, ErrUnreachable}}
+}
+
 func (r *Repo) unauthorized() *failure {
-	if r.anonymous() {
+	if r.origin.keys.anonymous() {
 		return fail(ErrAuth, "the server asks for credentials", "configure a username and password, or a token")
 	}
 	return fail(ErrAuth, "the server refused the credentials", "check whether the token has expired or was rotated")
@@ -126,29 +163,6 @@ func innermost(err error) string {
 		err = u.Err
 	}
 	return err.Error()
-}
-
-// credentials are what one operation sends. They are read anew for each.
-type credentials struct {
-	username, password string
-}
-
-// scrub removes the credentials from a text in each form in which they travel.
-func (c credentials) scrub(text string) string {
-	secret := c.password
-	if secret == "" {
-		secret = c.username // some servers take a token for the name
-	}
-	if secret == "" {
-		return text
-	}
-	for _, form := range []string{
-		base64.StdEncoding.EncodeToString([]byte(c.username + ":" + c.password)),
-		url.QueryEscape(secret), url.PathEscape(secret), secret,
-	} {
-		text = strings.ReplaceAll(text, form, "***")
-	}
-	return text
 }
 
 // printable makes a text from a repository or a server fit for a terminal and a

@@ -5,25 +5,44 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
 
 // fetch lists once and downloads only what is missing.
-func (r *Repo) fetch(ctx context.Context, creds credentials) (*view, error) {
-	l, err := r.list(ctx, creds)
+func (r *Repo) fetch(ctx context.Context, asked time.Time) (*view, error) {
+	l, err := r.origin.list(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
-	t, err := l.resolve(r.opts.Ref)
+	defer l.release()
+	t, err := r.pick.from(l)
 	if err != nil {
 		return nil, err
 	}
 	if v, err := r.mirror.lease(r.key(), t, r.opts.Limits); err != nil || v != nil {
 		return v, err
 	}
-	return r.obtain(ctx, l, t)
+	unlock, err := r.mirror.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	// Whoever had the lock before may have brought it.
+	if v, err := r.mirror.lease(r.key(), t, r.opts.Limits); err != nil || v != nil {
+		return v, err
+	}
+	v, err := r.obtain(ctx, l, t)
+	if err != nil && refusesAccess(err) && r.origin.keys.renewed(ctx, l.creds) != nil {
+		return nil, errRenewed
+	}
+	return v, err
 }
+
+// errRenewed means that a download was refused, and that the credentials are
+// others than when its listing was made.
+var errRenewed = errors.New("the credentials changed during the fetch")
 
 // obtain downloads a commit: the difference to what is there; if that cannot be
 // used, the whole commit; if that does not help either, into a new generation.
@@ -69,6 +88,7 @@ func (r *Repo) add(ctx context.Context, l *listing, t target, g *generation, hav
 }
 
 func (r *Repo) receive(ctx context.Context, l *listing, g *generation, q request) error {
+	q.limit = r.opts.Limits.PackBytes
 	return l.download(ctx, q, func(src io.Reader) error {
 		p, err := storePack(g.dir, src, r.opts.Limits.ObjectBytes, g.objects)
 		if err == nil && p != nil {

@@ -30,8 +30,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -45,13 +43,16 @@ import (
 type Options struct {
 	// Name is the source's name in the daemon's configuration.
 	Name string
-	// URL is an http:// or https:// address. Credentials in it are used, unless
-	// those below are set, but never printed.
+	// URL is an http://, https:// or ssh:// address, or user@host:path. Credentials
+	// in it are used, unless those below are set, but never printed.
 	URL string
 	// Ref is a branch or tag by its short name (the branch wins when both
 	// exist), a full name such as refs/heads/main, or the 40 digits of a commit.
 	// Empty follows the repository's own default branch.
 	Ref string
+	// Semver, instead of Ref, follows the tag with the highest version in a
+	// range, such as ">=1.2 <2"; see CheckSemver.
+	Semver string
 	// Dir is the folder for the mirror. All Repos with the same Dir must have
 	// the same URL; they share the mirror.
 	Dir string
@@ -59,11 +60,22 @@ type Options struct {
 	// Username and Password are sent by basic authentication. A token goes into
 	// the password; the username is then "git" when empty.
 	Username, Password string
-	// PasswordFile holds the password; it is read anew for each operation, so
-	// that a rotated secret is picked up.
+	// PasswordFile holds the password. Like all files of credentials it is read
+	// anew for each operation, so that a rotated secret is picked up, and once
+	// more when the server refuses what it held.
 	PasswordFile string
+	// BearerFile holds a token that is sent as such, instead of a password.
+	BearerFile string
+	// GitHubApp, instead of these, gets tokens as a GitHub App.
+	GitHubApp *GitHubApp
 	// CAFile holds certificates, PEM, to trust beside the system's.
 	CAFile string
+	// CertFile and KeyFile, PEM, are the certificate that is shown to the server.
+	CertFile, KeyFile string
+	// SSH says how to reach a server over SSH.
+	SSH SSH
+	// Proxy is what connections go through.
+	Proxy Proxy
 
 	// Timeout bounds each listing, and how long a download may stall. The
 	// default is one minute.
@@ -104,38 +116,53 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Repo follows one repository at one ref. It is safe for concurrent use.
+// Repo follows one repository at one ref. It is safe for concurrent use. Repos
+// of the same URL and credentials share their connections and listings, and
+// those of the same folder the mirror.
 type Repo struct {
 	opts   Options
-	addr   address
-	client *http.Client
+	pick   selector
+	origin *origin
 	mirror *mirror
 	closed sync.Once
 }
 
 // Open checks the options. It neither reads the mirror nor asks the server.
 func Open(o Options) (*Repo, error) {
-	addr, err := parseAddress(o.URL)
+	r, err := open(o)
 	if err != nil {
 		return nil, fmt.Errorf("open git source %q: %w", o.Name, err)
 	}
+	return r, nil
+}
+
+func open(o Options) (*Repo, error) {
+	addr, err := parseAddress(o.URL)
+	if err != nil {
+		return nil, err
+	}
 	if o.Dir == "" {
-		return nil, fmt.Errorf("open git source %q: no folder for the mirror", o.Name)
+		return nil, errors.New("no folder for the mirror")
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = time.Minute
 	}
 	o.Limits = o.Limits.withDefaults()
 	o.Ref = strings.TrimSpace(o.Ref)
-	client, err := newClient(o)
+	pick, err := newSelector(o)
 	if err != nil {
-		return nil, fmt.Errorf("open git source %q: %w", o.Name, err)
+		return nil, err
+	}
+	origin, err := openOrigin(o, addr)
+	if err != nil {
+		return nil, err
 	}
 	m, err := openMirror(o.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("open git source %q: %w", o.Name, err)
+		origin.leave()
+		return nil, err
 	}
-	return &Repo{opts: o, addr: addr, client: client, mirror: m}, nil
+	return &Repo{opts: o, pick: pick, origin: origin, mirror: m}, nil
 }
 
 // Close lets go of connections and, once the last snapshot is closed too, of
@@ -143,7 +170,7 @@ func Open(o Options) (*Repo, error) {
 // but nothing else after it.
 func (r *Repo) Close() {
 	r.closed.Do(func() {
-		r.client.CloseIdleConnections()
+		r.origin.leave()
 		r.mirror.close()
 	})
 }
@@ -155,17 +182,14 @@ func (r *Repo) Head(ctx context.Context) (sources.Revision, error) {
 	if hash, ok := pinned(r.opts.Ref); ok {
 		return r.mirror.describe(target{commit: hash}), nil
 	}
-	creds, err := r.credentials()
+	l, err := r.origin.list(ctx, askedAt(ctx))
 	if err != nil {
-		return sources.Revision{}, err
+		return sources.Revision{}, r.explain(ctx, "list refs of", err)
 	}
-	l, err := r.list(ctx, creds)
+	defer l.release()
+	t, err := r.pick.from(l)
 	if err != nil {
-		return sources.Revision{}, r.explain(ctx, "list refs of", creds, err)
-	}
-	t, err := l.resolve(r.opts.Ref)
-	if err != nil {
-		return sources.Revision{}, r.explain(ctx, "list refs of", creds, err)
+		return sources.Revision{}, r.explain(ctx, "list refs of", err)
 	}
 	return r.mirror.describe(t), nil
 }
@@ -173,27 +197,18 @@ func (r *Repo) Head(ctx context.Context) (sources.Revision, error) {
 // Fetch gives the commit that the ref is at now, downloading what the mirror
 // lacks. The caller closes the snapshot.
 func (r *Repo) Fetch(ctx context.Context) (*sources.Snapshot, error) {
-	unlock, err := r.mirror.lock(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", r.addr.url, err)
-	}
-	defer unlock()
 	if hash, ok := pinned(r.opts.Ref); ok {
 		if v, err := r.mirror.lease(r.key(), target{commit: hash}, r.opts.Limits); err != nil || v != nil {
-			return r.snapshot(v), r.explain(ctx, "fetch", credentials{}, err)
+			return r.snapshot(v), r.explain(ctx, "fetch", err)
 		}
 	}
-	creds, err := r.credentials()
-	if err != nil {
-		return nil, err
-	}
-	v, err := r.fetch(ctx, creds)
-	if errors.Is(err, errMoved) {
-		// The ref moved between the listing and the download.
-		v, err = r.fetch(ctx, creds)
+	v, err := r.fetch(ctx, askedAt(ctx))
+	if errors.Is(err, errMoved) || errors.Is(err, errRenewed) {
+		// The ref or the credentials changed between the listing and the download.
+		v, err = r.fetch(ctx, time.Now())
 	}
 	if err != nil {
-		return nil, r.explain(ctx, "fetch", creds, err)
+		return nil, r.explain(ctx, "fetch", err)
 	}
 	return r.snapshot(v), nil
 }
@@ -203,17 +218,20 @@ func (r *Repo) Fetch(ctx context.Context) (*sources.Snapshot, error) {
 func (r *Repo) Last() (*sources.Snapshot, error) {
 	v, err := r.mirror.last(r.key(), r.opts.Limits)
 	if err != nil {
-		return nil, fmt.Errorf("open the last revision of %s: %w", r.addr.url, err)
+		return nil, fmt.Errorf("open the last revision of %s: %w", r.origin.addr.url, err)
 	}
 	if v == nil {
-		return nil, fmt.Errorf("open the last revision of %s: %w: nothing was fetched yet", r.addr.url, fs.ErrNotExist)
+		return nil, fmt.Errorf("open the last revision of %s: %w: nothing was fetched yet", r.origin.addr.url, fs.ErrNotExist)
 	}
 	return r.snapshot(v), nil
 }
 
 // key is the name under which the mirror remembers the last good commit.
 func (r *Repo) key() string {
-	if r.opts.Ref == "" {
+	switch {
+	case r.opts.Semver != "":
+		return "semver:" + r.opts.Semver
+	case r.opts.Ref == "":
 		return "HEAD"
 	}
 	return r.opts.Ref
@@ -225,34 +243,6 @@ func (r *Repo) snapshot(v *view) *sources.Snapshot {
 	}
 	t := newTree(v.objects, v.root, v.revision.Time, r.opts.Limits.FileBytes)
 	return sources.NewSnapshot(r.opts.Name, v.revision, t, v.release)
-}
-
-// anonymous tells whether no credentials are configured at all.
-func (r *Repo) anonymous() bool {
-	return r.opts.Password == "" && r.opts.PasswordFile == "" &&
-		r.opts.Username == "" && r.addr.creds == credentials{}
-}
-
-// credentials reads what the next operation is to send.
-func (r *Repo) credentials() (credentials, error) {
-	c := r.addr.creds
-	if r.opts.Username != "" || r.opts.Password != "" || r.opts.PasswordFile != "" {
-		c = credentials{r.opts.Username, r.opts.Password}
-	}
-	if r.opts.PasswordFile != "" {
-		b, err := os.ReadFile(r.opts.PasswordFile)
-		if err != nil {
-			return c, &failure{
-				text:  fmt.Sprintf("read the password of git source %q: %v", r.opts.Name, err),
-				kinds: []error{ErrAuth},
-			}
-		}
-		c.password = strings.TrimRight(string(b), "\r\n")
-	}
-	if c.username == "" && c.password != "" {
-		c.username = "git" // servers that take a token accept any name but none
-	}
-	return c, nil
 }
 
 // pinned tells whether a ref is the id of a commit.

@@ -62,6 +62,13 @@ func openMirror(dir string) (*mirror, error) {
 	return m, nil
 }
 
+// enter counts one more who has the mirror open.
+func (m *mirror) enter() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.users++
+}
+
 func (m *mirror) close() {
 	m.mu.Lock()
 	m.users--

@@ -130,13 +130,21 @@ func TestOpenRefusesWhatItCannotFollow(t *testing.T) {
 		"/srv/repo":                    "type dir",
 		"./repo":                       "type dir",
 		"file:///srv/repo":             "type dir",
-		"git@example.com:team/web.git": "https://",
-		"ssh://git@example.com/web":    "https://",
+		"git:hush@example.com:web.git": "only keys",
+		"ssh://git:hush@example.com/w": "only keys",
+		"ssh://git@example.com/":       "names no repository",
+		"ssh://git@example.com/-x":     "", // below the root it is no option
+		"git@example.com:-x/web":       "looks like an option",
+		"ftp://example.com/web":        "ssh://",
 		"example.com/web":              "begin it with https://",
 		"https://ada:hush@exa mple/":   "percent-encoded",
 		"https://ada:hush@host/x?y=1":  "without query",
 	} {
-		_, err := gitrepo.Open(gitrepo.Options{Name: "web", URL: url, Dir: t.TempDir()})
+		r, err := gitrepo.Open(gitrepo.Options{Name: "web", URL: url, Dir: t.TempDir()})
+		if err == nil && want == "" {
+			r.Close()
+			continue
+		}
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("open %q: %v", url, err)
 		}
