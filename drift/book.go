@@ -39,6 +39,9 @@ type Book struct {
 	mu    sync.Mutex
 	open  map[bookKey]*Episode
 	ended []Episode
+	// earlier are episodes that were open when another process stopped, until
+	// somebody looks at their objects again.
+	earlier map[bookKey]Episode
 }
 
 type bookKey struct {
@@ -47,7 +50,39 @@ type bookKey struct {
 }
 
 // NewBook makes an empty book.
-func NewBook() *Book { return &Book{open: map[bookKey]*Episode{}} }
+func NewBook() *Book {
+	return &Book{open: map[bookKey]*Episode{}, earlier: map[bookKey]Episode{}}
+}
+
+// Recall tells of episodes that were open in an earlier process. None is listed
+// as open before its drift is seen again, which then goes on under its old id;
+// where it is not there any more, the episode ends.
+func (b *Book) Recall(earlier []Episode) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range earlier {
+		key := bookKey{e.Environment, e.Object}
+		if have, ok := b.earlier[key]; !ok || have.FirstSeen.Before(e.FirstSeen) {
+			b.earlier[key] = e
+		}
+	}
+}
+
+// resume opens the earlier episode of an object again, if there is one. It needs
+// b.mu.
+func (b *Book) resume(key bookKey) (*Episode, bool) {
+	if e, ok := b.open[key]; ok {
+		return e, true
+	}
+	e, ok := b.earlier[key]
+	if !ok {
+		return nil, false
+	}
+	delete(b.earlier, key)
+	e.State = Open
+	b.open[key] = &e
+	return &e, true
+}
 
 // See records a sighting: a new episode, or another occurrence of the open one.
 // It returns a copy of the episode, and whether it is new.
@@ -58,7 +93,7 @@ func (b *Book) See(s Sighting) (Episode, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	key := bookKey{s.Environment, s.Object}
-	e, known := b.open[key]
+	e, known := b.resume(key)
 	if !known {
 		e = &Episode{
 			ID: episodeID(s), Environment: s.Environment, Target: s.Target, Object: s.Object,
@@ -84,7 +119,7 @@ func (b *Book) End(environment string, object sources.ID, how State, at time.Tim
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	key := bookKey{environment, object}
-	e, ok := b.open[key]
+	e, ok := b.resume(key)
 	// What admission keeps putting back is not gone because nobody looked again.
 	if !ok || e.State == Persists && how == Gone {
 		return Episode{}, false
@@ -108,15 +143,24 @@ func (b *Book) end(key bookKey, e *Episode, how State, at time.Time) Episode {
 	return *e
 }
 
-// EndAll closes the open episodes of an environment that keep rejects.
-func (b *Book) EndAll(environment string, how State, at time.Time, keep func(sources.ID) bool) {
+// EndAll closes the open episodes of an environment that keep rejects, and
+// returns them.
+func (b *Book) EndAll(environment string, how State, at time.Time, keep func(sources.ID) bool) []Episode {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for key, e := range b.open {
-		if key.environment == environment && !keep(key.object) {
-			b.end(key, e, how, at)
+	rejected := func(key bookKey) bool { return key.environment == environment && !keep(key.object) }
+	for key := range b.earlier {
+		if rejected(key) {
+			b.resume(key)
 		}
 	}
+	var out []Episode
+	for key, e := range b.open {
+		if rejected(key) {
+			out = append(out, b.end(key, e, how, at))
+		}
+	}
+	return out
 }
 
 // OpenCount is how many episodes of an environment are open.

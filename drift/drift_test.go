@@ -71,6 +71,36 @@ func TestBookTellsOneStoryPerDrift(t *testing.T) {
 	}
 }
 
+func TestEpisodesOfAnEarlierProcessGoOn(t *testing.T) {
+	before, b := NewBook(), NewBook()
+	ids := map[string]string{}
+	start := time.Unix(1000, 0)
+	for _, name := range []string{"again", "gone", "left", "unseen"} {
+		e, _ := before.See(Sighting{Environment: "prod", Object: sources.ID{Kind: "ConfigMap", Name: name}, Seen: start, At: start})
+		ids[name] = e.ID
+	}
+	b.Recall(before.List(func(*Episode) bool { return true }))
+	if n := b.OpenCount("prod"); n != 0 || len(b.List(func(*Episode) bool { return true })) != 0 {
+		t.Errorf("%d are open before anybody looked", n)
+	}
+	later := start.Add(time.Hour)
+	again, fresh := b.See(Sighting{Environment: "prod", Object: sources.ID{Kind: "ConfigMap", Name: "again"}, Seen: later, At: later})
+	if fresh || again.ID != ids["again"] || !again.FirstSeen.Equal(start) || again.Occurrences != 2 {
+		t.Errorf("seen again: %+v, new %v", again, fresh)
+	}
+	gone, ok := b.End("prod", sources.ID{Kind: "ConfigMap", Name: "gone"}, Gone, later)
+	if !ok || gone.ID != ids["gone"] || gone.Ended != later {
+		t.Errorf("gone meanwhile: %+v, %v", gone, ok)
+	}
+	left := b.EndAll("prod", Gone, later, func(id sources.ID) bool { return id.Name != "left" })
+	if len(left) != 1 || left[0].ID != ids["left"] {
+		t.Errorf("left git: %+v", left)
+	}
+	if n := b.OpenCount("prod"); n != 1 {
+		t.Errorf("%d are open", n)
+	}
+}
+
 func TestBookIsBounded(t *testing.T) {
 	b := NewBook()
 	for i := range keepEnded + 10 {

@@ -466,4 +466,3 @@ func TestAFullQueueLosesNothingUncounted(t *testing.T) {
 		t.Errorf("after a write: gap %+v; the drift that ended meanwhile must stay", second.gap)
 	}
 }
-

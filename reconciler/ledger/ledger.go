@@ -301,6 +301,9 @@ func (l *Ledger) DriftSeen(e drift.Episode, took time.Duration) {
 	l.queue.addEpisode(e, detection(e, took))
 }
 
+// DriftChanged implements reconciler.Observer. It never waits.
+func (l *Ledger) DriftChanged(e drift.Episode) { l.queue.addEpisode(e, 0) }
+
 // DriftEnded implements reconciler.Observer. It never waits.
 func (l *Ledger) DriftEnded(e drift.Episode) { l.queue.addEpisode(e, 0) }
 

@@ -90,7 +90,9 @@ func (q *queue) addRun(row *runRow, environment string, started time.Time) {
 		return
 	}
 	q.last[environment] = started
-	full := func() bool { return len(q.runs) >= maxQueuedRuns || q.bytes+row.size() > maxQueuedBytes && len(q.runs) > 0 }
+	full := func() bool {
+		return len(q.runs) >= maxQueuedRuns || q.bytes+row.size() > maxQueuedBytes && len(q.runs) > 0
+	}
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	for waiting := true; waiting && full() && !q.failing; {
