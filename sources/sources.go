@@ -12,10 +12,14 @@ import (
 	"time"
 )
 
+// DirtyMark is what follows the commit in the ID of a work tree with changes.
+const DirtyMark = "+dirty."
+
 // Revision names one immutable state of a source: a commit, or for a local
 // directory a digest of its content.
 type Revision struct {
-	// ID is the full commit hash, or "sha256:…" for a directory.
+	// ID is the full commit hash, or "sha256:…" for a directory. For a work tree
+	// of git with changes it is the commit, "+dirty." and a digest.
 	ID string `json:"id"`
 	// Ref is what was followed to find it, such as refs/heads/main. Empty for a
 	// directory.
@@ -24,14 +28,19 @@ type Revision struct {
 	Author  string    `json:"author,omitempty"`
 	Subject string    `json:"subject,omitempty"`
 	Time    time.Time `json:"time,omitzero"`
+	// Signer is whose signature was accepted, where the source requires one.
+	Signer string `json:"signer,omitempty"`
 }
 
 // Short is the revision as people quote it: the ref's last part and seven
-// digits of the id, as in "main@a1b2c3d".
+// digits of the id, as in "main@a1b2c3d" or "main@a1b2c3d+dirty".
 func (r Revision) Short() string {
-	id := strings.TrimPrefix(r.ID, "sha256:")
+	id, _, dirty := strings.Cut(strings.TrimPrefix(r.ID, "sha256:"), DirtyMark)
 	if len(id) > 7 {
 		id = id[:7]
+	}
+	if dirty {
+		id += "+dirty"
 	}
 	ref := r.Ref
 	for _, prefix := range []string{"refs/heads/", "refs/tags/", "refs/"} {

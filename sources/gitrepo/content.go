@@ -8,64 +8,74 @@ import (
 )
 
 // ContentID implements sources.Tree. For a file it is its mode and blob, for a
-// folder its tree; git's ids are digests of just what is asked for, but for
-// symbolic links: where one leads out of the folder, what it leads to counts
-// too, for which the whole repository stands in.
+// folder its tree, for a submodule its commit; git's ids are digests of just what
+// is asked for, also of files that Git LFS keeps, since their pointers are
+// digests again. But for symbolic links: where one leads out of the folder, what
+// it leads to counts too, for which the whole repository stands in.
 func (t *tree) ContentID(name string) (string, error) {
 	n, err := t.Find("identify", name, treefs.FollowLast)
 	if err != nil {
 		return "", err
 	}
-	e := n.Handle
-	switch e.kind {
-	case kindDir:
-		leaves, err := t.linksOut(e)
+	h := n.Handle
+	switch h.kind {
+	case kindDir, kindSubmodule:
+		id := "tree:" + h.hash.String()
+		if h.kind == kindSubmodule {
+			// It must be there, for what cannot be read has no content.
+			if h, _, err = t.blobs.dir(h); err != nil {
+				return "", treefs.PathError("identify", name, err)
+			}
+			id = "commit:" + n.Handle.hash.String()
+		}
+		leaves, err := t.linksOut(h)
 		if err != nil {
 			return "", treefs.PathError("identify", name, err)
 		}
 		if leaves {
-			return "tree:" + e.hash.String() + "+" + t.root.String(), nil
+			id += "+" + t.root.String()
 		}
-		return "tree:" + e.hash.String(), nil
-	case kindSubmodule:
-		return "", treefs.PathError("identify", name, errSubmodule)
+		return id, nil
 	case kindExecutable:
-		return "exec:" + e.hash.String(), nil
+		return "exec:" + h.hash.String(), nil
 	}
-	return "file:" + e.hash.String(), nil
+	return "file:" + h.hash.String(), nil
 }
 
 // linksOut tells whether any symbolic link below a folder leads, or may lead,
-// out of it.
-func (t *tree) linksOut(folder entry) (bool, error) {
-	if folder.hash == t.root {
+// out of it. What is below a submodule is not looked into: it counts as leading
+// out.
+func (t *tree) linksOut(folder handle) (bool, error) {
+	if folder.in == t.blobs.top && folder.hash == t.root {
 		return false, nil
 	}
-	if f := t.blobs.objects.known(folder.hash); f != nil && !f.links {
+	if f := folder.in.view.objects.known(folder.hash); f != nil && !f.links {
 		return false, nil
 	}
-	return t.linksOutOf(folder, 0)
+	return linksOutOf(folder, 0)
 }
 
-func (t *tree) linksOutOf(folder entry, depth int) (bool, error) {
-	d, err := t.blobs.objects.dir(folder.hash)
+func linksOutOf(folder handle, depth int) (bool, error) {
+	d, err := folder.in.view.objects.dir(folder.hash)
 	if err != nil {
-		return false, err
+		return false, folder.noted(err)
 	}
 	for _, e := range d.entries {
 		leaves := false
-		switch {
-		case e.kind == kindLink:
-			target, err := t.blobs.Target(e)
+		switch child := folder.child(e).Handle; e.kind {
+		case kindSubmodule:
+			leaves = true
+		case kindLink:
+			target, err := blobs{}.Target(child)
 			if err != nil {
 				return false, err
 			}
 			leaves = leadsOut(target, depth)
-		case e.kind == kindDir:
-			if f := t.blobs.objects.known(e.hash); f != nil && !f.links {
+		case kindDir:
+			if f := folder.in.view.objects.known(e.hash); f != nil && !f.links {
 				continue
 			}
-			if leaves, err = t.linksOutOf(e, depth+1); err != nil {
+			if leaves, err = linksOutOf(child, depth+1); err != nil {
 				return false, err
 			}
 		}

@@ -11,8 +11,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-git/go-git/v5/plumbing"
-
-	"github.com/holdfast-gitops/holdfast/sources/internal/treefs"
 )
 
 // kind is what an entry of a folder is.
@@ -31,22 +29,6 @@ type entry struct {
 	name string
 	kind kind
 	hash plumbing.Hash
-}
-
-// node is the entry as the file system sees it. A submodule is a folder there,
-// so that who walks the tree enters it and meets the error, rather than taking
-// it for an empty one.
-func (e entry) node() treefs.Node[entry] {
-	n := treefs.Node[entry]{Name: e.name, Handle: e}
-	switch e.kind {
-	case kindExecutable:
-		n.Kind = treefs.Executable
-	case kindLink:
-		n.Kind = treefs.Link
-	case kindDir, kindSubmodule:
-		n.Kind = treefs.Dir
-	}
-	return n
 }
 
 // dir is the listing of a folder, sorted by name.

@@ -82,6 +82,16 @@ type Options struct {
 	Timeout time.Duration
 	// Limits bound what a repository may cost.
 	Limits Limits
+
+	// Trust says whose signatures a revision needs.
+	Trust Trust
+	// Submodules says which are read.
+	Submodules Submodules
+	// LFS says that files kept by Git LFS are fetched. Otherwise they are errors.
+	LFS bool
+	// Memory keeps the mirror in memory rather than in Dir, which then is just its
+	// name.
+	Memory bool
 }
 
 // Limits bound what a repository may cost. Zero means the default.
@@ -98,6 +108,12 @@ type Limits struct {
 	// Packs bounds how many downloads are kept before the mirror is cloned
 	// anew: 50.
 	Packs int
+	// MirrorBytes bounds all downloads that are kept for one repository, and once
+	// more the files of Git LFS: 4 GiB.
+	MirrorBytes int64
+	// MemoryBytes takes its place for a mirror in memory: 128 MiB. While one is
+	// cloned anew, there may be two of them.
+	MemoryBytes int64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -110,6 +126,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Files, 200_000)
 	set(&l.PackBytes, 1<<30)
 	set(&l.ObjectBytes, 128<<20)
+	set(&l.MirrorBytes, 4<<30)
+	set(&l.MemoryBytes, 128<<20)
 	if l.Packs <= 0 {
 		l.Packs = 50
 	}
@@ -125,6 +143,9 @@ type Repo struct {
 	origin *origin
 	mirror *mirror
 	closed sync.Once
+
+	meter    meter
+	children children
 }
 
 // Open checks the options. It neither reads the mirror nor asks the server.
@@ -149,6 +170,12 @@ func open(o Options) (*Repo, error) {
 	}
 	o.Limits = o.Limits.withDefaults()
 	o.Ref = strings.TrimSpace(o.Ref)
+	if _, err := newTrust(o.Trust); err != nil {
+		return nil, err
+	}
+	if err := o.Submodules.check(); err != nil {
+		return nil, err
+	}
 	pick, err := newSelector(o)
 	if err != nil {
 		return nil, err
@@ -157,7 +184,7 @@ func open(o Options) (*Repo, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := openMirror(o.Dir)
+	m, err := openMirror(o.Dir, o.Memory)
 	if err != nil {
 		origin.leave()
 		return nil, err
@@ -170,6 +197,7 @@ func open(o Options) (*Repo, error) {
 // but nothing else after it.
 func (r *Repo) Close() {
 	r.closed.Do(func() {
+		r.children.close()
 		r.origin.leave()
 		r.mirror.close()
 	})
@@ -198,7 +226,7 @@ func (r *Repo) Head(ctx context.Context) (sources.Revision, error) {
 // lacks. The caller closes the snapshot.
 func (r *Repo) Fetch(ctx context.Context) (*sources.Snapshot, error) {
 	if hash, ok := pinned(r.opts.Ref); ok {
-		if v, err := r.mirror.lease(r.key(), target{commit: hash}, r.opts.Limits); err != nil || v != nil {
+		if v, err := r.mirror.lease(r.demand(target{object: hash, commit: hash})); err != nil || v != nil {
 			return r.snapshot(v), r.explain(ctx, "fetch", err)
 		}
 	}
@@ -216,7 +244,7 @@ func (r *Repo) Fetch(ctx context.Context) (*sources.Snapshot, error) {
 // Last gives the last good revision without the network, for a start while the
 // server is away. The error wraps fs.ErrNotExist when there is none.
 func (r *Repo) Last() (*sources.Snapshot, error) {
-	v, err := r.mirror.last(r.key(), r.opts.Limits)
+	v, err := r.mirror.last(r.demand(target{}))
 	if err != nil {
 		return nil, fmt.Errorf("open the last revision of %s: %w", r.origin.addr.url, err)
 	}
@@ -237,12 +265,23 @@ func (r *Repo) key() string {
 	return r.opts.Ref
 }
 
+// demand is what the mirror is asked for a target.
+func (r *Repo) demand(t target) demand {
+	trust, err := newTrust(r.opts.Trust)
+	if err != nil {
+		panic(err) // Open checked it
+	}
+	_, byID := pinned(r.opts.Ref)
+	key := trust.key(r.key())
+	return demand{target: t, key: key, limits: r.opts.Limits, trust: trust, trustKey: key, byID: byID}
+}
+
 func (r *Repo) snapshot(v *view) *sources.Snapshot {
 	if v == nil {
 		return nil
 	}
-	t := newTree(v.objects, v.root, v.revision.Time, r.opts.Limits.FileBytes)
-	return sources.NewSnapshot(r.opts.Name, v.revision, t, v.release)
+	t := newTree(r, v)
+	return sources.NewSnapshot(r.opts.Name, v.revision, t, t.close)
 }
 
 // pinned tells whether a ref is the id of a commit.

@@ -2,8 +2,10 @@ package gitrepo
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,9 +26,13 @@ var mirrors = struct {
 	byDir map[string]*mirror
 }{byDir: map[string]*mirror{}}
 
-// mirror is the folder of generations of one repository.
+// mirror is the folder of generations of one repository, or its one generation
+// in memory.
 type mirror struct {
-	dir string
+	dir    string
+	memory bool
+	// lfs are the files that Git LFS keeps beside the repository.
+	lfs *lfsStore
 	// fetching admits one fetch at a time. It is not mu, because Head and Last
 	// must answer during a long download.
 	fetching chan struct{}
@@ -36,6 +42,19 @@ type mirror struct {
 	loaded bool
 	gen    *generation
 	next   int
+	// history is what was last asked about the commits between two.
+	history *history
+	// refused is the revision that was last refused after its download.
+	refused *refusal
+}
+
+// refusal keeps a revision that is not trusted from being downloaded again and
+// again.
+type refusal struct {
+	key    string
+	target target
+	keys   [sha256.Size]byte
+	err    error
 }
 
 // view is a commit that was proven readable, on lease.
@@ -46,17 +65,37 @@ type view struct {
 	release  func()
 }
 
-func openMirror(dir string) (*mirror, error) {
+// demand is what is asked of a mirror.
+type demand struct {
+	target
+	// key is the ref under which the commit is remembered as the last good one;
+	// empty to remember nothing.
+	key    string
+	limits Limits
+	// trust, when not nil, decides by the commit's signature.
+	trust *trust
+	// trustKey is the ref whose signed commits are known.
+	trustKey string
+	// byID says that the commit is asked for by its id, which not every server
+	// allows.
+	byID bool
+}
+
+func openMirror(dir string, memory bool) (*mirror, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
+	key := abs
+	if memory {
+		key = "memory:" + abs
+	}
 	mirrors.Lock()
 	defer mirrors.Unlock()
-	m := mirrors.byDir[abs]
+	m := mirrors.byDir[key]
 	if m == nil {
-		m = &mirror{dir: abs, fetching: make(chan struct{}, 1), next: 1}
-		mirrors.byDir[abs] = m
+		m = &mirror{dir: abs, memory: memory, fetching: make(chan struct{}, 1), next: 1, lfs: newLFSStore(abs, memory)}
+		mirrors.byDir[key] = m
 	}
 	m.users++
 	return m, nil
@@ -89,9 +128,7 @@ func (m *mirror) dropIfUnused() {
 		m.gen.objects.close()
 	}
 	m.gen, m.loaded = nil, false
-	if mirrors.byDir[m.dir] == m {
-		delete(mirrors.byDir, m.dir)
-	}
+	maps.DeleteFunc(mirrors.byDir, func(_ string, other *mirror) bool { return other == m })
 }
 
 // lock waits for the turn to fetch.
@@ -112,9 +149,9 @@ func (m *mirror) describe(t target) sources.Revision {
 	if m.gen == nil {
 		return rev
 	}
-	for _, known := range m.gen.refs {
+	for _, known := range m.gen.record.Refs {
 		if known.ID == rev.ID {
-			rev.Author, rev.Subject, rev.Time = known.Author, known.Subject, known.Time
+			rev.Author, rev.Subject, rev.Time, rev.Signer = known.Author, known.Subject, known.Time, known.Signer
 			break
 		}
 	}
@@ -123,53 +160,70 @@ func (m *mirror) describe(t target) sources.Revision {
 
 // lease gives a commit that the mirror has, or nil when it has it not, or not
 // whole.
-func (m *mirror) lease(key string, t target, limits Limits) (*view, error) {
+func (m *mirror) lease(d demand) (*view, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.leaseLocked(key, t, limits)
+	return m.leaseLocked(d)
 }
 
-func (m *mirror) leaseLocked(key string, t target, limits Limits) (*view, error) {
+func (m *mirror) leaseLocked(d demand) (*view, error) {
 	g := m.currentLocked()
-	if g == nil || g.objects.find(t.commit) == nil {
+	if g == nil || g.objects.find(d.commit) == nil {
 		return nil, nil
 	}
-	root, rev, err := g.objects.verify(t, limits.Files)
+	root, rev, err := g.objects.verify(d.target, d.limits.Files)
 	if errors.Is(err, errBadPack) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return m.publishLocked(g, key, root, rev)
+	v, err := m.publishLocked(g, d, root, rev)
+	if errors.Is(err, errNoTag) {
+		return nil, nil // the tag may have come after the commit
+	}
+	return v, err
 }
 
 // last gives the commit that is recorded for a ref, or nil.
-func (m *mirror) last(key string, limits Limits) (*view, error) {
+func (m *mirror) last(d demand) (*view, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	g := m.currentLocked()
 	if g == nil {
 		return nil, nil
 	}
-	rev, ok := g.refs[key]
+	rev, ok := g.record.Refs[d.key]
 	if !ok {
 		return nil, nil
 	}
-	return m.leaseLocked(key, target{ref: rev.Ref, commit: plumbing.NewHash(rev.ID)}, limits)
+	d.target = target{ref: rev.Ref, commit: plumbing.NewHash(rev.ID)}
+	return m.leaseLocked(d)
 }
 
-// publish records a commit as the last good one, makes its generation the
-// current one and leases it.
-func (m *mirror) publish(g *generation, key string, root plumbing.Hash, rev sources.Revision) (*view, error) {
+// publish records a commit as the last good one, if it may be trusted, makes its
+// generation the current one and leases it.
+func (m *mirror) publish(g *generation, d demand, root plumbing.Hash, rev sources.Revision) (*view, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.publishLocked(g, key, root, rev)
+	return m.publishLocked(g, d, root, rev)
 }
 
-func (m *mirror) publishLocked(g *generation, key string, root plumbing.Hash, rev sources.Revision) (*view, error) {
-	if err := g.record(key, rev); err != nil {
-		return nil, err
+func (m *mirror) publishLocked(g *generation, d demand, root plumbing.Hash, rev sources.Revision) (*view, error) {
+	if d.trust != nil {
+		by, known := g.signer(d.trustKey, rev.ID)
+		if !known {
+			var err error
+			if by, err = d.trust.check(g.objects, d.target); err != nil {
+				return nil, err
+			}
+		}
+		rev.Signer = by
+	}
+	if d.key != "" {
+		if err := g.remember(d.key, rev); err != nil {
+			return nil, err
+		}
 	}
 	if m.gen != g {
 		m.retireLocked(m.gen)
@@ -207,6 +261,9 @@ func (m *mirror) retireLocked(g *generation) {
 // currentLocked is the generation to read from and add to, unless there is none
 // or its files were damaged.
 func (m *mirror) currentLocked() *generation {
+	if !m.loaded && m.memory {
+		m.loaded = true
+	}
 	if !m.loaded {
 		m.gen = m.loadLocked()
 		m.loaded = true
@@ -216,6 +273,24 @@ func (m *mirror) currentLocked() *generation {
 		m.gen = nil
 	}
 	return m.gen
+}
+
+// refuse remembers that a revision is not trusted.
+func (m *mirror) refuse(d demand, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refused = &refusal{key: d.trustKey, target: d.target, keys: d.trust.digest(), err: err}
+}
+
+// refusal is the answer of the last time, as long as the keys are the same.
+func (m *mirror) refusal(d demand) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was := m.refused
+	if d.trust == nil || was == nil || was.key != d.trustKey || was.target != d.target || was.keys != d.trust.digest() {
+		return nil
+	}
+	return was.err
 }
 
 // base is the generation that a download can be added to, or nil when a new one
@@ -270,6 +345,9 @@ func (m *mirror) numbersLocked() []int {
 func (m *mirror) create() (*generation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.memory {
+		return newGeneration(""), nil
+	}
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		return nil, local(err)
 	}
@@ -285,6 +363,16 @@ func (m *mirror) create() (*generation, error) {
 		}
 		return newGeneration(dir), nil
 	}
+}
+
+// size tells how many packs are held, and their bytes.
+func (m *mirror) size() (packs int, bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gen == nil {
+		return 0, 0
+	}
+	return len(*m.gen.objects.packs.Load()), m.gen.bytes()
 }
 
 func genName(n int) string { return fmt.Sprintf("gen-%d", n) }

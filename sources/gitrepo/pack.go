@@ -20,9 +20,11 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/format/packfile"
 )
 
-// pack is one download on disk. It never changes.
+// pack is one download. It never changes.
 type pack struct {
-	name   string // without suffix
+	name string // without suffix
+	// stamps are those of pack and index on disk. In memory only the size of
+	// the first counts.
 	stamps [2]stamp
 	index  *idxfile.MemoryIndex
 	file   billy.File
@@ -48,15 +50,14 @@ func stampOf(path string) (stamp, error) {
 	return stamp{info.Size(), info.ModTime()}, nil
 }
 
-// storePack writes a pack as it arrives into dir, with its index. It answers
-// nil for a pack without objects.
+// storePack writes a pack as it arrives into dir, with its index, or into memory
+// where dir is empty. It answers nil for a pack without objects.
 func storePack(dir string, r io.Reader, limit int64, known *objects) (*pack, error) {
-	tmp, err := os.CreateTemp(dir, "tmp-*.pack")
+	tmp, discard, err := newScratch(dir)
 	if err != nil {
-		return nil, local(err)
+		return nil, err
 	}
-	defer os.Remove(tmp.Name()) // fails once it was renamed, as it should
-	defer tmp.Close()
+	defer discard()
 	x := &indexer{limit: limit, base: func(h plumbing.Hash) (plumbing.ObjectType, []byte, error) {
 		return known.any(h, limit)
 	}}
@@ -79,14 +80,7 @@ func storePack(dir string, r io.Reader, limit int64, known *objects) (*pack, err
 	if err != nil {
 		return nil, bad(err)
 	}
-	name := "pack-" + sum.String()
-	if err := writeIndex(filepath.Join(dir, name+".idx"), index); err != nil {
-		return nil, local(err)
-	}
-	if err := os.Rename(tmp.Name(), filepath.Join(dir, name+".pack")); err != nil {
-		return nil, local(err)
-	}
-	p, err := newPack(dir, name, index, known.cache)
+	p, err := keepPack(dir, "pack-"+sum.String(), tmp, index, known.cache)
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +88,26 @@ func storePack(dir string, r io.Reader, limit int64, known *objects) (*pack, err
 	return p, nil
 }
 
-// receive copies the pack to disk while it is scanned, and reads what follows
+// keepPack makes a pack that arrived whole one of those that are read.
+func keepPack(dir, name string, tmp scratch, index *idxfile.MemoryIndex, objects cache.Object) (*pack, error) {
+	if file, ok := tmp.(*memFile); ok {
+		p := &pack{name: name, index: index, file: file}
+		p.stamps[0].size = file.size
+		p.reader = packfile.NewPackfileWithCache(index, nil, file, objects, 0)
+		return p, nil
+	}
+	if err := writeIndex(filepath.Join(dir, name+".idx"), index); err != nil {
+		return nil, local(err)
+	}
+	if err := os.Rename(tmp.(*os.File).Name(), filepath.Join(dir, name+".pack")); err != nil {
+		return nil, local(err)
+	}
+	return newPack(dir, name, index, objects)
+}
+
+// receive copies the pack to its file while it is scanned, and reads what follows
 // it, so that the connection can be used again.
-func receive(x *indexer, r io.Reader, file *os.File) (plumbing.Hash, error) {
+func receive(x *indexer, r io.Reader, file io.Writer) (plumbing.Hash, error) {
 	w := &diskWriter{w: bufio.NewWriterSize(file, 64<<10)}
 	sum, err := x.scan(io.TeeReader(r, w))
 	if err == nil {

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
-	"os"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
@@ -15,7 +14,7 @@ import (
 // complete appends to a thin pack the objects of earlier packs that it builds
 // on, as git does too, so that each pack can be read alone. It answers the
 // pack's new checksum.
-func complete(file *os.File, x *indexer) (plumbing.Hash, error) {
+func complete(file scratch, x *indexer) (plumbing.Hash, error) {
 	end, err := file.Seek(-sha1.Size, io.SeekEnd)
 	if err != nil {
 		return plumbing.ZeroHash, err

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
-	"time"
+	"path"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
@@ -16,13 +16,13 @@ import (
 const maxLinkBytes = 4096
 
 var (
-	errSubmodule = errors.New("submodule is not supported (commit its files, or follow its repository as a source of its own)")
-	errLFS       = errors.New("the file is a Git LFS pointer, and LFS is not supported (commit the file itself)")
+	errSubmodule = errors.New("it is a submodule, and submodules are not read (set submodules, commit its files, or follow its repository as a source of its own)")
+	errLFS       = errors.New("the file is a Git LFS pointer, and LFS is not on (set lfs: true for the source, or commit the file itself)")
 )
 
-// tree is the tree of one commit.
+// tree is the tree of one commit, with those of its submodules.
 type tree struct {
-	*treefs.FS[entry]
+	*treefs.FS[handle]
 	blobs blobs
 	root  plumbing.Hash
 }
@@ -32,82 +32,129 @@ var (
 	_ fs.ReadLinkFS = (*tree)(nil)
 )
 
-func newTree(o *objects, root plumbing.Hash, when time.Time, maxFile int64) *tree {
-	b := blobs{objects: o, maxFile: maxFile}
-	return &tree{
-		FS:    treefs.New[entry](b, entry{kind: kindDir, hash: root}, when),
-		blobs: b, root: root,
-	}
+func newTree(r *Repo, v *view) *tree {
+	b := blobs{top: &module{repo: r, view: v}}
+	b.modules = newModules(r)
+	root := handle{entry: entry{kind: kindDir, hash: v.root}, path: ".", in: b.top}
+	return &tree{FS: treefs.New[handle](b, root, v.revision.Time), blobs: b, root: v.root}
 }
 
-// blobs reads the tree's content from the object store. Its handles are the
+// close ends the lease, and those of the submodules that were read.
+func (t *tree) close() {
+	t.blobs.modules.close()
+	t.blobs.top.view.release()
+}
+
+// handle is an entry together with where it is.
+type handle struct {
+	entry
+	// path is from the root of the repository that the entry is in.
+	path string
+	in   *module
+}
+
+// blobs reads the tree's content from the object stores. Its handles are the
 // entries of git's own listings.
 type blobs struct {
-	objects *objects
-	maxFile int64
+	top     *module
+	modules *modules
 }
 
-var _ treefs.Store[entry] = blobs{}
+var _ treefs.Store[handle] = blobs{}
 
 // Lookup implements treefs.Store.
-func (b blobs) Lookup(folder entry, name string) (treefs.Node[entry], error) {
-	if folder.kind == kindSubmodule {
-		return treefs.Node[entry]{}, errSubmodule
-	}
-	d, err := b.objects.dir(folder.hash)
+func (b blobs) Lookup(folder handle, name string) (treefs.Node[handle], error) {
+	folder, d, err := b.dir(folder)
 	if err != nil {
-		return treefs.Node[entry]{}, b.noted(err)
+		return treefs.Node[handle]{}, err
 	}
 	e, ok := d.lookup(name)
 	if !ok {
-		return treefs.Node[entry]{}, fs.ErrNotExist
+		return treefs.Node[handle]{}, fs.ErrNotExist
 	}
-	return e.node(), nil
+	return folder.child(e), nil
 }
 
 // List implements treefs.Store.
-func (b blobs) List(folder entry) ([]treefs.Node[entry], error) {
-	if folder.kind == kindSubmodule {
-		return nil, errSubmodule
-	}
-	d, err := b.objects.dir(folder.hash)
+func (b blobs) List(folder handle) ([]treefs.Node[handle], error) {
+	folder, d, err := b.dir(folder)
 	if err != nil {
-		return nil, b.noted(err)
+		return nil, err
 	}
 	entries, err := d.list()
 	if err != nil {
 		return nil, err
 	}
-	nodes := make([]treefs.Node[entry], len(entries))
+	nodes := make([]treefs.Node[handle], len(entries))
 	for i, e := range entries {
-		nodes[i] = e.node()
+		nodes[i] = folder.child(e)
 	}
 	return nodes, nil
 }
 
+// child is an entry as the file system sees it. A submodule is a folder there.
+func (h handle) child(e entry) treefs.Node[handle] {
+	n := treefs.Node[handle]{Name: e.name, Handle: handle{entry: e, path: path.Join(h.path, e.name), in: h.in}}
+	switch e.kind {
+	case kindExecutable:
+		n.Kind = treefs.Executable
+	case kindLink:
+		n.Kind = treefs.Link
+	case kindDir, kindSubmodule:
+		n.Kind = treefs.Dir
+	}
+	return n
+}
+
+// dir reads a folder's listing; that of a submodule is its repository's root.
+func (b blobs) dir(folder handle) (handle, *dir, error) {
+	if folder.kind == kindSubmodule {
+		m, err := b.modules.enter(folder)
+		if err != nil {
+			return folder, nil, err
+		}
+		folder = handle{entry: entry{kind: kindDir, hash: m.view.root}, path: ".", in: m}
+	}
+	d, err := folder.in.view.objects.dir(folder.hash)
+	return folder, d, folder.noted(err)
+}
+
 // Size implements treefs.Store.
-func (b blobs) Size(file entry) (int64, error) {
-	size, err := b.objects.size(file.hash)
-	return size, b.noted(err)
+func (b blobs) Size(file handle) (int64, error) {
+	size, err := file.in.view.objects.size(file.hash)
+	if err != nil || size >= maxPointer || !file.in.repo.opts.LFS || file.kind == kindLink {
+		return size, file.noted(err)
+	}
+	content, err := file.in.view.objects.read(file.hash, plumbing.BlobObject, maxPointer)
+	if err != nil {
+		return 0, file.noted(err)
+	}
+	if p, err := parsePointer(content); err == nil {
+		return p.size, nil
+	}
+	return size, nil
 }
 
 // Content implements treefs.Store.
-func (b blobs) Content(file entry) ([]byte, error) {
-	content, err := b.objects.read(file.hash, plumbing.BlobObject, b.maxFile)
-	if err != nil {
-		return nil, b.noted(err)
-	}
-	if isLFSPointer(content) {
+func (b blobs) Content(file handle) ([]byte, error) {
+	limit := file.in.repo.opts.Limits.FileBytes
+	content, err := file.in.view.objects.read(file.hash, plumbing.BlobObject, limit)
+	switch {
+	case err != nil:
+		return nil, file.noted(err)
+	case !isLFSPointer(content):
+		return content, nil
+	case !file.in.repo.opts.LFS:
 		return nil, errLFS
 	}
-	return content, nil
+	return file.in.repo.large(content)
 }
 
 // Target implements treefs.Store.
-func (b blobs) Target(link entry) (string, error) {
-	target, err := b.objects.read(link.hash, plumbing.BlobObject, maxLinkBytes)
+func (b blobs) Target(link handle) (string, error) {
+	target, err := link.in.view.objects.read(link.hash, plumbing.BlobObject, maxLinkBytes)
 	if err != nil {
-		return "", b.noted(err)
+		return "", link.noted(err)
 	}
 	if len(target) == 0 || bytes.IndexByte(target, 0) >= 0 {
 		return "", errors.New("the symbolic link has no valid target")
@@ -117,15 +164,9 @@ func (b blobs) Target(link entry) (string, error) {
 
 // noted makes the next fetch build a new generation when a commit that was
 // proven readable turns out not to be.
-func (b blobs) noted(err error) error {
+func (h handle) noted(err error) error {
 	if errors.Is(err, errMissing) {
-		b.objects.damaged.Store(true)
+		h.in.view.objects.damaged.Store(true)
 	}
 	return err
-}
-
-// isLFSPointer recognizes what Git LFS commits in place of a file. Taking it
-// for the file itself would apply garbage.
-func isLFSPointer(b []byte) bool {
-	return len(b) < 1024 && bytes.HasPrefix(b, []byte("version https://git-lfs.github.com/spec/"))
 }

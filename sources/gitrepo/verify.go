@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
@@ -24,7 +23,7 @@ const (
 type facts struct {
 	// files counts files and folders with all that is below, at most the limit.
 	files int64
-	// links tells that there are symbolic links below.
+	// links tells that there are symbolic links or submodules below.
 	links bool
 }
 
@@ -48,11 +47,9 @@ func (o *objects) verify(t target, limit int64) (plumbing.Hash, sources.Revision
 	if f.files > limit {
 		return plumbing.ZeroHash, sources.Revision{}, tooManyFiles(limit)
 	}
-	subject, _, _ := strings.Cut(strings.TrimLeft(c.Message, "\n"), "\n")
-	return c.TreeHash, sources.Revision{
-		ID: t.commit.String(), Ref: t.ref, Author: printable(c.Author.Name, 100),
-		Subject: printable(subject, 200), Time: c.Committer.When.UTC(),
-	}, nil
+	rev := revisionOf(t.commit, c)
+	rev.Ref = t.ref
+	return c.TreeHash, rev, nil
 }
 
 // unusable tells apart what a new download may mend from what it cannot.
@@ -105,7 +102,8 @@ func (o *objects) check(h plumbing.Hash, at string, limit int64, depth int) (*fa
 func (o *objects) checkEntry(f *facts, e entry, at string, limit int64, depth int) error {
 	switch e.kind {
 	case kindSubmodule:
-		return nil // its commit is in another repository
+		f.links = true // what is in it, links included, is not known here
+		return nil
 	case kindDir:
 		below, err := o.check(e.hash, path.Join(at, e.name), limit, depth+1)
 		if err != nil {
