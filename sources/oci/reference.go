@@ -14,6 +14,19 @@ import (
 // tagForm is what the distribution specification allows for a tag.
 var tagForm = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
+// CheckURL says what is wrong with the address of a repository.
+func CheckURL(raw string) error {
+	_, err := parseURL(raw)
+	return err
+}
+
+// CheckReference says what is wrong with a tag or digest, or with a range of
+// versions.
+func CheckReference(ref, semver string) error {
+	_, err := parseReference(ref, semver)
+	return err
+}
+
 // parseURL reads oci://host/path. Errors never repeat the address, which may
 // hold credentials.
 func parseURL(raw string) (registry.Reference, error) {
@@ -88,23 +101,38 @@ func (r reference) key() string {
 	return r.tag
 }
 
+// maxTag bounds the names that are tried as versions: a registry may list
+// anything.
+const maxTag = 128
+
 // highest is the tag with the highest version within the range; empty when there
-// is none. Tags that are no versions do not count.
+// is none. As with git, tags are versions when they are three numbers with dots
+// between, with or without a leading v.
 func highest(tags []string, within *semver.Constraints) string {
 	var best *semver.Version
+	name := ""
 	for _, tag := range tags {
-		// A tag cannot hold the plus sign of build metadata; publishers write an
-		// underscore in its place.
-		v, err := semver.NewVersion(strings.Replace(tag, "_", "+", 1))
-		if err != nil || !within.Check(v) {
+		v := tagVersion(tag)
+		if v == nil || !within.Check(v) {
 			continue
 		}
-		if best == nil || v.GreaterThan(best) || v.Equal(best) && v.Original() > best.Original() {
-			best = v
+		if best == nil || v.GreaterThan(best) || v.Equal(best) && tag > name {
+			best, name = v, tag
 		}
 	}
-	if best == nil {
-		return ""
+	return name
+}
+
+// tagVersion is the version that a tag stands for, nil when it does for none. A
+// tag cannot hold the plus sign of build metadata; publishers write an underscore
+// in its place.
+func tagVersion(tag string) *semver.Version {
+	if len(tag) > maxTag {
+		return nil
 	}
-	return strings.Replace(best.Original(), "+", "_", 1)
+	v, err := semver.StrictNewVersion(strings.Replace(strings.TrimPrefix(tag, "v"), "_", "+", 1))
+	if err != nil {
+		return nil
+	}
+	return v
 }

@@ -61,7 +61,10 @@ func (d *decoder) checkSource(n *yamldoc.Node, s *Source, what string) {
 		}
 	case s.URL != "" && s.Dir != "":
 		d.Fail(n, what+" has both url and dir", "one source follows one of them")
+	case s.OCI():
+		d.checkOCI(s, what)
 	case s.URL != "":
+		d.checkNotOCI(s, what)
 		if message, hint := checkURL(s.URL); message != "" {
 			d.Fail(at, what+".url "+message, hint)
 		}
@@ -82,6 +85,9 @@ func (d *decoder) checkDir(s *Source, what string) {
 	}
 	if s.Credentials != (Credentials{}) {
 		d.Fail(d.At[&s.Dir], what+" has credentials, and a directory needs none", "")
+	}
+	if s.Semver != "" || s.CAFile != "" || s.Insecure {
+		d.Fail(d.At[&s.Dir], what+" is a directory, which has neither semver, caFile nor insecure", "")
 	}
 }
 

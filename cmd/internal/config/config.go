@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/sources/environment"
@@ -75,14 +76,22 @@ type Target struct {
 	Concurrency int `json:"concurrency"`
 }
 
-// Source is a git repository at a ref, or a local directory: one of URL and Dir
-// is set.
+// Source is a git repository at a ref, an OCI artifact (its URL begins with
+// oci://), or a local directory: one of URL and Dir is set.
 type Source struct {
 	Name string `json:"name"`
 	URL  string `json:"url,omitempty"`
 	Dir  string `json:"dir,omitempty"`
-	// Ref is a branch, a tag or a commit; empty is the default branch.
+	// Ref is a branch, a tag or a commit; empty is the default branch. Of an OCI
+	// artifact it is a tag or a digest; empty is latest.
 	Ref string `json:"ref,omitempty"`
+	// Semver, instead of Ref, is a range of versions: the highest tag in it is
+	// followed.
+	Semver string `json:"semver,omitempty"`
+	// CAFile holds certificates to trust beside the system's.
+	CAFile string `json:"caFile,omitempty"`
+	// Insecure talks http to the registry of an OCI artifact.
+	Insecure bool `json:"insecure,omitempty"`
 	// Interval is how often the source is looked at, Timeout how long one look
 	// may take.
 	Interval time.Duration `json:"interval"`
@@ -98,11 +107,14 @@ type Source struct {
 }
 
 // Credentials say where those for a source are read: a username with the file of
-// its password, or the file of a token.
+// its password, the file of a token, or for an OCI artifact a docker
+// configuration.
 type Credentials struct {
 	Username     string `json:"username,omitempty"`
 	PasswordFile string `json:"passwordFile,omitempty"`
 	TokenFile    string `json:"tokenFile,omitempty"`
+	// DockerConfigFile is as docker login writes it.
+	DockerConfigFile string `json:"dockerConfigFile,omitempty"`
 }
 
 // Grant is what a source may reach in one target.
@@ -115,6 +127,11 @@ type Grant struct {
 	// Cluster allows what lives outside namespaces.
 	Cluster bool `json:"cluster,omitempty"`
 }
+
+// OCI tells whether the source is an OCI artifact.
+func (s Source) OCI() bool { return strings.HasPrefix(s.URL, ociScheme) }
+
+const ociScheme = "oci://"
 
 // Target is the target of a name.
 func (c Config) Target(name string) (Target, bool) {

@@ -38,6 +38,10 @@ func TestLoadReadsEverything(t *testing.T) {
 		}, {
 			Name: "platform", Dir: filepath.Dir(here) + "/platform", Interval: DefaultInterval, Timeout: DefaultTimeout,
 			Environments: DefaultEnvironments, Grants: grants,
+		}, {
+			Name: "artifact", URL: "oci://registry.example.org/team/config", Semver: ">=1.2.0 <2.0.0", CAFile: here + "/ca.pem", Insecure: true,
+			Interval: DefaultInterval, Timeout: DefaultTimeout, Environments: DefaultEnvironments,
+			Credentials: Credentials{DockerConfigFile: here + "/docker.json"}, Grants: grants,
 		}},
 	}
 	got, err := Load("testdata/good.yaml")

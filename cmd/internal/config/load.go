@@ -146,6 +146,9 @@ func (d *decoder) sources(n *yamldoc.Node) []Source {
 			d.textField("url", what+".", &s.URL),
 			d.pathField("dir", what+".", &s.Dir),
 			d.textField("ref", what+".", &s.Ref),
+			d.textField("semver", what+".", &s.Semver),
+			d.pathField("caFile", what+".", &s.CAFile),
+			d.boolField("insecure", what+".", &s.Insecure),
 			d.durationField("interval", what+".", minInterval, &s.Interval),
 			d.durationField("timeout", what+".", minInterval, &s.Timeout),
 			d.textField("environments", what+".", &s.Environments),
@@ -164,8 +167,15 @@ func (d *decoder) credentials(n *yamldoc.Node, what string, c *Credentials) {
 		d.textField("username", what+".", &c.Username),
 		d.pathField("passwordFile", what+".", &c.PasswordFile),
 		d.pathField("tokenFile", what+".", &c.TokenFile),
+		d.pathField("dockerConfigFile", what+".", &c.DockerConfigFile),
 	)
 	if len(d.Problems) > before {
+		return
+	}
+	if c.DockerConfigFile != "" {
+		if *c != (Credentials{DockerConfigFile: c.DockerConfigFile}) {
+			d.Fail(n, what+" has a dockerConfigFile and others beside it", "the file holds username and password")
+		}
 		return
 	}
 	if (c.PasswordFile == "") == (c.TokenFile == "") {
