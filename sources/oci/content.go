@@ -166,7 +166,7 @@ func readIndex(raw []byte) (*node, index, error) {
 	b := newBuilder(len(x.Entries))
 	for _, e := range x.Entries {
 		name, err := cleanName(e.Path)
-		if err != nil || name != e.Path || name == "" {
+		if err != nil || name != e.Path || name == "" || name == "." {
 			return nil, x, errIndex
 		}
 		n := &node{kind: e.Kind, offset: e.Offset, size: e.Size, link: e.Link}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -74,13 +75,19 @@ func unreadable(err error) error {
 }
 
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil // says something of the archive, and is no file
+	}
 	name, err := cleanName(h.Name)
-	if err != nil || name == "" {
+	switch {
+	case err != nil || name == "":
 		return err
+	case name == "." && h.Typeflag == tar.TypeDir:
+		return nil
+	case name == ".":
+		return refuse(h.Name, "has no name of its own")
 	}
 	switch h.Typeflag {
-	case tar.TypeXGlobalHeader:
-		return nil // says something of the archive, and is no file
 	case tar.TypeDir:
 		return u.tree.folder(name)
 	case tar.TypeSymlink:
@@ -99,7 +106,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 // hardLink makes a copy of a file that came before.
 func (u *unpacker) hardLink(name string, h *tar.Header) error {
 	target, err := cleanName(h.Linkname)
-	if err != nil || target == "" {
+	if err != nil || target == "" || target == "." {
 		return refuse(h.Name, "is a link to a name that is refused")
 	}
 	n := u.tree.find(target)
@@ -146,36 +153,28 @@ func (u *unpacker) tooMuch() error {
 	return fail(ErrTooLarge, fmt.Sprintf("the files have more than %d bytes", u.limits.UnpackedBytes), "raise the limit or make the artifact smaller")
 }
 
-// cleanName is an archive's name as a path of io/fs; empty for the root and for
-// what belongs to a repository rather than to its content.
+// cleanName is an archive's name as a path of io/fs; empty for what belongs to a
+// repository rather than to its content.
 func cleanName(raw string) (string, error) {
-	name := strings.TrimSuffix(raw, "/")
-	for strings.HasPrefix(name, "./") {
-		name = strings.TrimLeft(name[2:], "/")
-	}
 	switch {
-	case name == "" && raw != "" && raw[0] != '/', name == ".":
-		return "", nil
 	case strings.HasPrefix(raw, "/"):
 		return "", refuse(raw, "is absolute")
-	case len(name) > maxPath:
+	case len(raw) > maxPath:
 		return "", refuse(raw, "is too long")
-	case !utf8.ValidString(name) || strings.IndexFunc(name, unicode.IsControl) >= 0:
+	case !utf8.ValidString(raw) || strings.IndexFunc(raw, unicode.IsControl) >= 0:
 		return "", refuse(raw, "holds control characters or is not UTF-8")
-	}
-	parts := strings.Split(path.Clean(name), "/")
-	if strings.Contains("/"+name+"/", "/../") {
+	case strings.Contains("/"+raw+"/", "/../"):
 		return "", refuse(raw, "leads out of the artifact")
 	}
+	name := path.Clean(raw)
+	parts := strings.Split(name, "/")
 	if len(parts) > maxDepth {
 		return "", refuse(raw, fmt.Sprintf("is nested more than %d deep", maxDepth))
 	}
-	for _, part := range parts {
-		if part == ".git" {
-			return "", nil
-		}
+	if slices.Contains(parts, ".git") {
+		return "", nil
 	}
-	return strings.Join(parts, "/"), nil
+	return name, nil
 }
 
 func refuse(name, why string) error {

@@ -43,6 +43,8 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		"character device":     {[]ociserver.Entry{special("tty", tar.TypeChar, "")}, "neither a file"},
 		"block device":         {[]ociserver.Entry{special("sda", tar.TypeBlock, "")}, "neither a file"},
 		"named pipe":           {[]ociserver.Entry{special("pipe", tar.TypeFifo, "")}, "neither a file"},
+		"no name":              {[]ociserver.Entry{ociserver.File("", "x")}, "no name of its own"},
+		"the root as a file":   {[]ociserver.Entry{ociserver.File("./.", "x")}, "no name of its own"},
 		"twice":                {[]ociserver.Entry{fine, fine}, `"fine" is in it twice`},
 		"twice by other names": {[]ociserver.Entry{fine, ociserver.File("./fine", "2")}, "is in it twice"},
 		"file as folder":       {[]ociserver.Entry{fine, ociserver.File("fine/x", "2")}, "no folder"},
