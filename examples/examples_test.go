@@ -53,14 +53,14 @@ func TestEveryEnvironmentValidatesAndRenders(t *testing.T) {
 	renderer := render.New(render.Options{})
 	for _, dir := range repositories(t) {
 		tree := open(t, dir).Tree
-		specs, broken, err := environment.Find(tree, "environments")
+		repo, err := environment.Read(tree, "environments")
 		if err != nil {
-			t.Errorf("%s: %v", dir, err)
+			t.Fatalf("%s: %v", dir, err)
 		}
-		for _, b := range broken {
+		for _, b := range repo.Broken {
 			t.Errorf("%s: %v", dir, b)
 		}
-		for _, spec := range specs {
+		for _, spec := range repo.Specs {
 			t.Run(dir+"/"+spec.Name, func(t *testing.T) {
 				out, err := renderer.Render(t.Context(), render.Request{
 					Tree: tree, Path: spec.Path, DefaultNamespace: spec.Namespace,

@@ -1,6 +1,7 @@
 package yamldoc
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -95,4 +96,37 @@ func Merge(base, over *Node) *Node {
 		}
 	}
 	return out
+}
+
+// JSON is a node as JSON, with the keys in their order.
+func (n *Node) JSON() ([]byte, error) {
+	switch n.Kind {
+	case Mapping:
+		return join('{', '}', len(n.Keys), func(i int) ([]byte, error) {
+			key, err := json.Marshal(n.Keys[i].Value)
+			if err != nil {
+				return nil, err
+			}
+			value, err := n.Values[i].JSON()
+			return append(append(key, ':'), value...), err
+		})
+	case List:
+		return join('[', ']', len(n.Values), func(i int) ([]byte, error) { return n.Values[i].JSON() })
+	}
+	return json.Marshal(n.scalar())
+}
+
+func join(begin, end byte, count int, part func(int) ([]byte, error)) ([]byte, error) {
+	out := []byte{begin}
+	for i := range count {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		text, err := part(i)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, text...)
+	}
+	return append(out, end), nil
 }

@@ -19,12 +19,11 @@ type Defaults interface{ Defaults() }
 // Check looks at one text that was read. What is its name for people.
 type Check func(d *Decoder, n *Node, what, text string)
 
-// Checks are the checks by the name in a field's tag `check`. That of a list or
-// of a map is for each entry; one named "map" over map[string]string gets
-// entries as "key=value" nowhere: see MapCheck.
+// Checks are the checks by the name in a field's tag `check`.
 type Checks struct {
+	// Text checks texts, of a list each entry.
 	Text map[string]Check
-	// Map checks whole mappings of text to text.
+	// Map checks whole mappings.
 	Map map[string]func(d *Decoder, n *Node, what string)
 }
 
@@ -36,7 +35,7 @@ type Checks struct {
 //	min    the least, and max the greatest, number or duration
 //
 // What the struct holds before is the default. A null is a problem: who wants the
-// default leaves the key out.
+// default leaves the key out. A value with TagUnknown is passed over.
 func (d *Decoder) Into(n *Node, what string, into any, checks Checks) {
 	r := &reader{d: d, checks: checks}
 	r.structure(n, what, reflect.ValueOf(into).Elem())
@@ -108,6 +107,9 @@ func (r *reader) structure(n *Node, what string, into reflect.Value) {
 var durationType = reflect.TypeFor[time.Duration]()
 
 func (r *reader) value(n *Node, what string, into reflect.Value, tag reflect.StructTag) {
+	if n.Tag == TagUnknown {
+		return
+	}
 	switch into.Kind() {
 	case reflect.Pointer:
 		fresh := reflect.New(into.Type().Elem())

@@ -36,6 +36,8 @@ const (
 	TagInt   = "!!int"
 	TagFloat = "!!float"
 	TagNull  = "!!null"
+	// TagUnknown marks a value that cannot be told yet; Into takes it for right.
+	TagUnknown = "!unknown"
 )
 
 // Node is one value of a document, with aliases and merge keys resolved.

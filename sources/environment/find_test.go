@@ -59,15 +59,18 @@ func TestFind(t *testing.T) {
 }
 
 func find(tree sources.Tree, pattern string) string {
-	specs, broken, err := environment.Find(tree, pattern)
+	repo, err := environment.Read(tree, pattern)
 	if err != nil {
 		return "error: " + err.Error() + "\n"
 	}
 	var b strings.Builder
-	for _, s := range specs {
+	for _, s := range repo.Specs {
 		fmt.Fprintf(&b, "%s\n", different(s))
 	}
-	for _, x := range broken {
+	for _, t := range repo.Templates {
+		fmt.Fprintf(&b, "template %s\n", different(t.Spec))
+	}
+	for _, x := range repo.Broken {
 		fmt.Fprintf(&b, "broken %q at %s:%d\n", x.Name, x.File, x.Line)
 		for _, p := range sources.ProblemsOf(x) {
 			fmt.Fprintf(&b, "  %s\n", p.Error())
@@ -108,11 +111,11 @@ func FuzzEnvironment(f *testing.F) {
 	f.Add("apiVersion: holdfast.dev/v1alpha1\n? [a]\n: b\nspec: [")
 	f.Fuzz(func(t *testing.T, text string) {
 		tree := treetest.New(map[string]string{"env.yaml": text, "apps/x": ""})
-		specs, broken, err := environment.Find(tree, ".")
+		repo, err := environment.Read(tree, ".")
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range specs {
+		for _, s := range repo.Specs {
 			if s.Name == "" || s.Target == "" || s.Line < 1 {
 				t.Errorf("incomplete spec %+v", s)
 			}
@@ -120,7 +123,7 @@ func FuzzEnvironment(f *testing.F) {
 				t.Errorf("path %q is no folder of the tree", s.Path)
 			}
 		}
-		for _, b := range broken {
+		for _, b := range repo.Broken {
 			if len(b.Problems) == 0 {
 				t.Errorf("%q is broken without a problem", b.Name)
 			}

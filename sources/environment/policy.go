@@ -4,17 +4,13 @@ import "time"
 
 // The defaults of what a spec may leave out.
 const (
-	DefaultHealthTimeout    = 5 * time.Minute
-	DefaultPreviewLifetime  = 7 * 24 * time.Hour
-	DefaultPreviewMax       = 20
-	DefaultBudgetCount      = 5
-	DefaultBudgetPercent    = 10
-	DefaultBudgetStop       = 50
-	DefaultRolloutUnready   = 1
-	maxPreviewEnvironments  = 200
-	maxWindowDuration       = 31 * 24 * time.Hour
-	maxParametersOfOneSpec  = 256
-	maxEnvironmentsOfSource = 5000
+	DefaultHealthTimeout   = 5 * time.Minute
+	DefaultPreviewLifetime = 7 * 24 * time.Hour
+	DefaultPreviewMax      = 20
+	DefaultBudgetCount     = 5
+	DefaultBudgetPercent   = 10
+	DefaultBudgetStop      = 50
+	DefaultRolloutUnready  = 1
 )
 
 // After is promotion: this environment takes a revision only when another has
@@ -72,11 +68,11 @@ type HealthCheck struct {
 	// Name is one object's, or a pattern with *. Default: all.
 	Name string `json:"name,omitempty"`
 	// Ready is true when the object is; Failed when it will never be.
-	Ready  string `json:"ready" need:"true" check:"cel"`
-	Failed string `json:"failed,omitempty" check:"cel"`
+	Ready  string `json:"ready" need:"true" check:"health"`
+	Failed string `json:"failed,omitempty" check:"health"`
 	// Message is a CEL expression for what the object waits for, told while it is
 	// not ready.
-	Message string `json:"message,omitempty" check:"cel"`
+	Message string `json:"message,omitempty" check:"message"`
 }
 
 // ConflictMode is what becomes of a field that another manager owns too.
@@ -172,10 +168,10 @@ func (Severity) Words() []string {
 }
 
 // SeverityRule grades the drifts for which a CEL expression is true. It sees
-// object (group, kind, namespace, name), path, class, manager and environment;
-// never values.
+// object (group, kind, namespace, name), path, class, manager, environment and
+// labels (the environment's); never values.
 type SeverityRule struct {
-	When     string   `json:"when" need:"true" check:"cel"`
+	When     string   `json:"when" need:"true" check:"severity"`
 	Severity Severity `json:"severity" need:"true"`
 }
 

@@ -125,19 +125,19 @@ func (v *validator) dir(ctx context.Context, dir, pattern, path string) error {
 		clean := filepath.ToSlash(filepath.Clean(path))
 		return v.renderAll(ctx, dir, snap.Tree, []environment.Spec{{Name: config.Slug(filepath.Base(clean)), Path: clean}})
 	}
-	specs, broken, err := environment.Find(snap.Tree, pattern)
+	repo, err := environment.Read(snap.Tree, pattern)
 	if err != nil {
 		v.reportIn(dir, sources.ProblemsOf(err))
 		return nil
 	}
-	for _, b := range broken {
+	for _, b := range repo.Broken {
 		v.found.Environments = append(v.found.Environments, ValidatedEnvironment{Name: b.Name, Problems: len(b.Problems)})
 		v.reportIn(dir, b.Problems)
 	}
-	if len(specs)+len(broken) == 0 {
+	if len(repo.Names())+len(repo.Broken) == 0 {
 		v.report(sources.Problem{File: dir, Message: "holds no environment spec", Hint: "write one, or check one folder with --path"})
 	}
-	return v.renderAll(ctx, dir, snap.Tree, specs)
+	return v.renderAll(ctx, dir, snap.Tree, repo.Specs)
 }
 
 // renderAll renders environments side by side, and reports them in their order.
