@@ -53,6 +53,10 @@ type Change struct {
 	// found instead.
 	Desired Value `json:"desired"`
 	Live    Value `json:"live"`
+	// Applied, in a plan, is what was last applied, and Overwrites says that
+	// somebody else changed the field since, which a run would overwrite.
+	Applied    *Value `json:"applied,omitempty"`
+	Overwrites bool   `json:"overwrites,omitempty"`
 	// Manager is the field manager that owns the live value, or Unknown.
 	Manager     string `json:"manager"`
 	Operation   string `json:"operation,omitempty"`

@@ -1,6 +1,8 @@
 package reconciler
 
 import (
+	"slices"
+
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
@@ -10,6 +12,25 @@ const (
 	maxRunChanges   = 1000
 	maxChangeFields = 20
 )
+
+// keepDetailed is of how many of the newest runs memory holds what they changed.
+// It is the ledger that has the others'.
+const keepDetailed = 50
+
+// keepChanges notes that a run ended, and forgets what older runs changed. It
+// needs e.mu.
+func (e *Engine) keepChanges(h *handle) {
+	if len(h.run.Changes) == 0 {
+		return
+	}
+	e.detailed = append(e.detailed, h)
+	if over := len(e.detailed) - keepDetailed; over > 0 {
+		for _, old := range e.detailed[:over] {
+			old.run.Changes = nil
+		}
+		e.detailed = slices.Delete(e.detailed, 0, over)
+	}
+}
 
 // ObjectChange is what a run did to one object, or found out about it and left.
 type ObjectChange struct {

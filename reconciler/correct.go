@@ -37,14 +37,18 @@ func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
 	if driver == nil || len(want) == 0 {
 		return
 	}
-	ops, err := w.compare(ctx, driver, a, want, Scope{Partial: true})
+	c, err := w.choose(ctx, driver, a, Trigger{})
+	var ops []Operation
+	if err == nil {
+		ops, err = w.compare(ctx, driver, a, want, Scope{Partial: true, ReadOnly: c.readOnly()})
+	}
 	if err != nil {
 		w.log.Error().Err(err).Msg("drift could not be examined")
 		w.again(hints)
 		return
 	}
 	policy := w.policy(a, "")
-	policy.Partial = true
+	policy.Partial, policy.Gates = true, c.gates
 	out := Run{}
 	w.carryOut(ctx, driver, a, NewPlan(ops, policy), &out, seen)
 	if len(out.Errors) > 0 && ctx.Err() == nil {
@@ -153,6 +157,9 @@ func (w *worker) seeDrift(op Operation, a Assignment, changes []drift.Change, cl
 		Seen: seen, At: time.Now(),
 	})
 	if !fresh {
+		if o := w.engine.opts.Observer; o != nil {
+			o.DriftChanged(episode)
+		}
 		return
 	}
 	event := w.log.Info().Str("object", op.Object.String()).Str("class", string(class))
@@ -171,8 +178,13 @@ func (w *worker) seeDrift(op Operation, a Assignment, changes []drift.Change, cl
 
 func (w *worker) endDrift(id sources.ID, how drift.State) {
 	episode, ok := w.engine.book.End(w.name, id, how, time.Now())
-	if ok && how != drift.Persists && w.engine.opts.Observer != nil {
-		w.engine.opts.Observer.DriftEnded(episode)
+	o := w.engine.opts.Observer
+	switch {
+	case !ok || o == nil:
+	case how == drift.Persists: // which is no end
+		o.DriftChanged(episode)
+	default:
+		o.DriftEnded(episode)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
 )
 
 // Scope says what a comparison is about.
@@ -19,10 +20,48 @@ type Scope struct {
 	Partial bool
 	// Verify distrusts what is known and asks the target about every item.
 	Verify bool
+	// Preview: the items are another revision's, asked about without being brought
+	// about; nothing is remembered of the answer.
+	Preview bool
 	// ReadOnly: nothing may be written, so differences are explained by a dry run.
 	ReadOnly bool
 	// AdoptFrom names whose existing things may be taken over.
 	AdoptFrom []string
+	// Revision is what the items come from: hooks run once for each.
+	Revision sources.Revision
+	// Recreate, Conflicts and Checks are what the environment's spec says.
+	Recreate  environment.Recreate
+	Conflicts environment.Conflicts
+	Checks    []environment.HealthCheck
+	// Identity, when not empty, is who writes: for Kubernetes a service account,
+	// "namespace/name", which was granted to the source.
+	Identity string
+}
+
+// Unready is a thing that keeps an environment from being ready.
+type Unready struct {
+	Object sources.ID `json:"object"`
+	// Why is what the thing itself says.
+	Why string `json:"why"`
+	// RootCause names what is behind it, such as "Pod web-1: ImagePullBackOff: …",
+	// where that could be found out.
+	RootCause string `json:"rootCause,omitempty"`
+	// Failed: it will not get ready by waiting.
+	Failed bool `json:"failed,omitempty"`
+	// Since is when it was first seen to be unready.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// ReadyDriver is a driver that knows whether things work, beside being as
+// desired.
+type ReadyDriver interface {
+	// Ready says whether everything that the last full comparison of an
+	// environment wanted is there and works; otherwise what it waits for, the
+	// failed first.
+	Ready(environment string) (ready bool, waiting []Unready)
+	// WatchReady calls changed with an environment's name whenever the answer of
+	// Ready may have become another, until ctx ends.
+	WatchReady(ctx context.Context, changed func(environment string)) error
 }
 
 // Hint says that a thing may have drifted. It is no verdict.

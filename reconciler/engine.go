@@ -34,10 +34,16 @@ type Assignment struct {
 	Problem error
 }
 
-// Observer is told what happens, for metrics. Its methods must not block.
+// Observer is told what happens, for metrics and the record of it. Its methods
+// must not block; RunEnded may, for a moment.
 type Observer interface {
 	RunEnded(Run)
+	// DriftSeen tells of a new episode, and how long it took from the first sign
+	// to knowing it.
 	DriftSeen(drift.Episode, time.Duration)
+	// DriftChanged tells of an open episode that was seen again, or that moved to
+	// another state without ending.
+	DriftChanged(drift.Episode)
 	DriftEnded(drift.Episode)
 }
 
@@ -47,7 +53,10 @@ type Options struct {
 	Drivers map[string]Driver
 	// Refresh asks a source's remote now, and assigns what moved before it
 	// returns.
-	Refresh  func(ctx context.Context, source string) error
+	Refresh func(ctx context.Context, source string) error
+	// At is an environment's assignment at an older revision of its source; nil
+	// where none can be had.
+	At       func(ctx context.Context, source, environment, revision string) (Assignment, error)
 	Observer Observer
 	Log      zerolog.Logger
 	// Book keeps the episodes; nil for a new one.
@@ -71,6 +80,8 @@ type Engine struct {
 	runs    map[string]*handle
 	order   []string
 	resync  []*handle
+	// detailed are the newest runs, whose changes are kept.
+	detailed []*handle
 	// sources holds what is wrong with each source now.
 	sources map[string]sources.Problems
 }

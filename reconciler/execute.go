@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/drift"
@@ -79,18 +80,72 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 			Message: fmt.Sprintf("no target %q", a.Spec.Target), Hint: "add it to the daemon's targets",
 		}
 	}
-	if err := w.render(ctx, a); err != nil {
+	c, err := w.choose(ctx, driver, a, t)
+	if err != nil {
 		return out, err
 	}
-	ops, err := w.compare(ctx, driver, a, w.desired, Scope{Verify: t.Verify})
+	w.noteGates(c)
+	out.Revision = c.a.Revision
+	if err := w.render(ctx, c.a); err != nil {
+		return out, err
+	}
+	ops, err := w.compare(ctx, driver, c.a, w.desired, Scope{Verify: t.Verify, ReadOnly: c.readOnly()})
 	if err != nil {
 		return out, err
 	}
 	w.forgetUnwanted()
-	plan := NewPlan(ops, w.policy(a, t.Approve))
+	policy := w.policy(c.a, t.Approve)
+	policy.Gates = c.gates
+	if c.head != nil {
+		// What is in force was accepted before: only holds concern it.
+		policy.Gates = withoutWaits(c.gates, c.waits)
+	}
+	if pin := c.state.pinned(time.Now()); pin != nil {
+		policy.ApproveBudget = pin.Approved
+	}
+	plan := NewPlan(ops, policy)
 	out.PlanHash = plan.Hash
-	w.carryOut(ctx, driver, a, plan, &out, time.Now())
+	w.carryOut(ctx, driver, c.a, plan, &out, time.Now())
+	w.preview(ctx, driver, c, &out)
+	out.Result = resultOf(&out)
+	w.remember(ctx, driver, c, &out)
 	return out, nil
+}
+
+// withoutWaits leaves out the gates that are about a revision which is not the
+// one in question, but for what they say about correcting drift.
+func withoutWaits(gates, waits []Gate) []Gate {
+	var out []Gate
+	for _, g := range gates {
+		if g.stopsCorrection || !slices.ContainsFunc(waits, func(v Gate) bool { return v.Kind == g.Kind && v.Why == g.Why }) {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// remember notes in the environment's state that a revision was accepted. A
+// revision that changed nothing is not worth a write: the one before renders to
+// the same.
+func (w *worker) remember(ctx context.Context, d Driver, c choice, out *Run) {
+	k, ok := d.(Keeper)
+	if !ok || c.head != nil || len(c.waits) > 0 || c.state.pinned(time.Now()) != nil || c.a.Spec.Mode == environment.ModePlan {
+		return
+	}
+	written := out.Counts.Created + out.Counts.Updated + out.Counts.Adopted + out.Counts.Deleted
+	if written == 0 && c.state.Accepted.ID != "" || c.state.Accepted.ID == c.a.Revision.ID || out.Result == Failed {
+		return
+	}
+	w.accepted = func() {
+		_, err := k.SaveState(ctx, w.name, func(s *State) error {
+			s.accept(c.a.Revision)
+			s.Source, s.Deletion, s.Removed = c.a.Source, string(c.a.Spec.Deletion), nil
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			w.log.Warn().Err(err).Msg("the accepted revision could not be noted; it is tried again with the next one")
+		}
+	}
 }
 
 // render brings w.desired to the assigned revision. When it fails, what was
@@ -117,7 +172,6 @@ func (w *worker) compare(ctx context.Context, d Driver, a Assignment, want []sou
 	ctx, cancel := context.WithTimeout(ctx, w.engine.opts.CompareTimeout)
 	defer cancel()
 	s.Environment, s.Source, s.AdoptFrom = w.name, a.Source, a.Spec.AdoptFrom
-	s.ReadOnly = a.Spec.Mode == environment.ModePlan || a.Spec.Drift.Mode != environment.DriftCorrect
 	ops, err := d.Compare(ctx, want, s)
 	if err != nil {
 		return nil, fmt.Errorf("compare with target %s: %w", a.Spec.Target, err)
@@ -127,9 +181,18 @@ func (w *worker) compare(ctx context.Context, d Driver, a Assignment, want []sou
 
 func (w *worker) policy(a Assignment, approve string) Policy {
 	return Policy{
-		Environment: w.name, Revision: a.Revision, Mode: a.Spec.Mode, Drift: a.Spec.Drift.Mode,
+		Environment: w.name, Revision: a.Revision, Mode: a.Spec.Mode, Drift: a.Spec.Drift,
 		Prune: a.Spec.Prune, Reach: a.Reach, Wanted: len(w.desired), Approve: approve,
+		Budget: a.Spec.DeletionBudget, OwnNamespaces: ownNamespaces(a.Spec),
 	}
+}
+
+// ownNamespaces are those that a preview environment made for itself.
+func ownNamespaces(s environment.Spec) []string {
+	if s.Preview == nil || !s.CreateNamespace || s.Namespace == "" {
+		return nil
+	}
+	return []string{s.Namespace}
 }
 
 // carryOut applies a plan and fills in the run's counts, errors and result.
@@ -160,7 +223,12 @@ func (w *worker) forgetUnwanted() {
 			delete(w.good, id)
 		}
 	}
-	w.engine.book.EndAll(w.name, drift.Gone, time.Now(), func(id sources.ID) bool { return wanted[id] })
+	ended := w.engine.book.EndAll(w.name, drift.Gone, time.Now(), func(id sources.ID) bool { return wanted[id] })
+	if o := w.engine.opts.Observer; o != nil {
+		for _, e := range ended {
+			o.DriftEnded(e)
+		}
+	}
 }
 
 // countIdle accounts for what is not carried out.
@@ -176,18 +244,18 @@ func (w *worker) countIdle(op Operation, a Assignment, out *Run, seen time.Time)
 		out.Counts.Failed++
 		out.note(ObjectChange{Object: op.Object, Op: op.Kind, Origin: op.Item.Origin, Error: op.Err.Error()})
 		out.Errors = append(out.Errors, sources.ProblemsOf(op.Err)...)
-	case op.Held == heldIgnored:
+	case op.heldFirstBy(GateDrift) && op.Held == heldIgnored:
 		out.Counts.Unchanged++
 		w.keep(op)
 	case op.Held != "" && op.Kind == OpCorrect:
 		w.keep(op)
 		w.seeDrift(op, a, op.Changes, op.Class, op.Held, seen)
 		out.Counts.Pending++
-	case op.Held == heldPlan:
+	case op.heldFirstBy(GateMode):
 		out.Counts.Pending++
 	case op.Held != "":
 		out.Counts.Held++
-		out.Waiting = append(out.Waiting, Waiting{Object: op.Object, Op: op.Kind, Why: op.Held})
+		out.wait(Waiting{Object: op.Object, Op: op.Kind, Why: op.Held, Gate: op.HeldBy[0]})
 	}
 }
 
@@ -209,7 +277,7 @@ func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 	switch {
 	case o.Deferred != "":
 		out.Counts.Held++
-		out.Waiting = append(out.Waiting, Waiting{Object: op.Object, Op: op.Kind, Why: o.Deferred})
+		out.wait(Waiting{Object: op.Object, Op: op.Kind, Why: o.Deferred})
 		return
 	case op.Kind == OpDelete:
 		out.Counts.Deleted++
@@ -263,10 +331,6 @@ func resultOf(r *Run) Result {
 // from.
 func (w *worker) conclude(out *Run, asked Run, problems sources.Problems) {
 	out.ID, out.Environment, out.Trigger = asked.ID, asked.Environment, asked.Trigger
-	var gates []string
-	for _, wait := range out.Waiting {
-		gates = appendNew(gates, wait.Why)
-	}
 	if out.Result == Failed || out.Result == Partial {
 		w.failures++
 	} else {
@@ -275,10 +339,9 @@ func (w *worker) conclude(out *Run, asked Run, problems sources.Problems) {
 	known := out.Result != Failed
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.assigned.Spec.Mode == environment.ModePlan {
-		gates = append(gates, "mode plan: nothing is written")
-	}
-	w.running, w.last, w.held = nil, out, gates
+	last := *out
+	last.Changes = nil // who wants them asks for the run
+	w.running, w.last, w.held = nil, &last, waitingGates(out.Waiting)
 	w.problems[problemRun] = problems
 	w.objects = len(w.desired)
 	if known {
@@ -290,13 +353,34 @@ func (w *worker) conclude(out *Run, asked Run, problems sources.Problems) {
 	}
 }
 
-func appendNew(list []string, s string) []string {
-	for _, have := range list {
-		if have == s {
-			return list
+// waitingGates are the gates that hold single operations back: deletions, as a
+// rule. What the environment's own gates hold is told by those.
+func waitingGates(waiting []Waiting) []Gate {
+	var out []Gate
+	for _, wait := range waiting {
+		if wait.Gate != "" && !slices.ContainsFunc(out, func(g Gate) bool { return g.Why == wait.Why }) {
+			out = append(out, Gate{Kind: wait.Gate, Why: wait.Why})
 		}
 	}
-	return append(list, s)
+	return out
+}
+
+// noteGates keeps what is active for the status, and looks again when one of
+// them may end by itself.
+func (w *worker) noteGates(c choice) {
+	gates := slices.Clone(c.gates)
+	if c.a.Spec.Mode == environment.ModePlan {
+		gates = append(gates, Gate{Kind: GateMode, Why: "mode plan: nothing is written"})
+	}
+	w.wake.Stop()
+	if !c.wake.IsZero() {
+		w.wake = time.AfterFunc(time.Until(c.wake)+time.Second, func() {
+			w.post(Trigger{Reason: ReasonTimer, Actor: "a gate that ended"})
+		})
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gates, w.pinned, w.decided = sortGates(gates), c.state.pinned(time.Now()) != nil, c.state.decided()
 }
 
 // finish publishes a run's end to all that wait.
@@ -304,8 +388,13 @@ func (w *worker) finish(h *handle, out Run) {
 	w.engine.mu.Lock()
 	out.ID, out.Environment, out.Trigger = h.run.ID, w.name, h.run.Trigger
 	h.run = out
+	w.engine.keepChanges(h)
 	w.engine.mu.Unlock()
 	close(h.done)
+	if w.accepted != nil {
+		w.accepted()
+		w.accepted = nil
+	}
 	w.logRun(out)
 	if o := w.engine.opts.Observer; o != nil {
 		o.RunEnded(out)

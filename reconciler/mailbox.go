@@ -1,6 +1,8 @@
 package reconciler
 
 import (
+	"context"
+	"slices"
 	"sync"
 
 	"github.com/holdfast-gitops/holdfast/sources"
@@ -20,6 +22,9 @@ type mailbox struct {
 	mu    sync.Mutex
 	queue *handle
 	hints map[sources.ID]Hint
+	// questions are answered between runs, until the box is closed.
+	questions []func(context.Context)
+	closed    bool
 	// wake holds one token when there is something to do.
 	wake chan struct{}
 }
@@ -55,6 +60,9 @@ func merge(a, b Trigger) Trigger {
 	if b.Approve != "" {
 		out.Approve = b.Approve
 	}
+	if len(b.Through) > 0 {
+		out.Through, out.Because = slices.Concat(a.Through, b.Through), b.Because
+	}
 	return out
 }
 
@@ -66,6 +74,30 @@ func (m *mailbox) hint(h Hint) {
 		m.hints[h.Object] = h
 	}
 	m.signal()
+}
+
+// maxQuestions bounds how many wait.
+const maxQuestions = 64
+
+// ask queues a question, and reports whether it will be answered.
+func (m *mailbox) ask(question func(context.Context)) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed || len(m.questions) == maxQuestions {
+		return false
+	}
+	m.questions = append(m.questions, question)
+	m.signal()
+	return true
+}
+
+// takeQuestions takes all; closing lets no more in.
+func (m *mailbox) takeQuestions(closing bool) []func(context.Context) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := m.questions
+	m.questions, m.closed = nil, m.closed || closing
+	return out
 }
 
 func (m *mailbox) signal() {
@@ -89,7 +121,7 @@ func (m *mailbox) takeRun() *handle { return m.takeIf(func(Trigger) bool { retur
 
 // takePoll takes a queued run that asks for nothing but what is assigned by now.
 func (m *mailbox) takePoll() *handle {
-	return m.takeIf(func(t Trigger) bool { return !t.Fetch && !t.Verify && t.Approve == "" })
+	return m.takeIf(func(t Trigger) bool { return !t.Fetch && !t.Verify && t.Approve == "" && len(t.Through) == 0 })
 }
 
 func (m *mailbox) takeIf(match func(Trigger) bool) *handle {

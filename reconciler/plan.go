@@ -16,11 +16,16 @@ type OpKind string
 
 // The kinds of operation.
 const (
-	OpCreate    OpKind = "create"
-	OpUpdate    OpKind = "update"
-	OpCorrect   OpKind = "correct"
-	OpAdopt     OpKind = "adopt"
-	OpDelete    OpKind = "delete"
+	OpCreate  OpKind = "create"
+	OpUpdate  OpKind = "update"
+	OpCorrect OpKind = "correct"
+	OpAdopt   OpKind = "adopt"
+	OpDelete  OpKind = "delete"
+	// OpRecreate deletes a thing and makes it again, since a field that has to
+	// change cannot be.
+	OpRecreate OpKind = "recreate"
+	// OpHook runs something once before or after the others of a run.
+	OpHook      OpKind = "hook"
 	OpUnchanged OpKind = "unchanged"
 	OpConflict  OpKind = "conflict"
 	// OpUnknown: the live state could not be read.
@@ -30,11 +35,14 @@ const (
 // writes reports whether the operation changes the target.
 func (k OpKind) writes() bool {
 	switch k {
-	case OpCreate, OpUpdate, OpCorrect, OpAdopt, OpDelete:
+	case OpCreate, OpUpdate, OpCorrect, OpAdopt, OpDelete, OpRecreate, OpHook:
 		return true
 	}
 	return false
 }
+
+// deletes reports whether something that is there goes.
+func (k OpKind) deletes() bool { return k == OpDelete || k == OpRecreate }
 
 // Operation is one thing's part of a plan.
 type Operation struct {
@@ -57,10 +65,19 @@ type Operation struct {
 	Protected bool `json:"protected,omitempty"`
 	// Live is the driver's own note of what it compared with.
 	Live any `json:"-"`
-	// Held, when not empty, is the gate that keeps it from being carried out.
-	Held string `json:"held,omitempty"`
+	// Held, when not empty, says why it is not carried out: what the first of the
+	// gates in HeldBy says.
+	Held   string     `json:"held,omitempty"`
+	HeldBy []GateKind `json:"heldBy,omitempty"`
+	// Leave are the paths of changes that a correction does not put back, because
+	// a rule or a decision says so: the driver applies their live values.
+	Leave []string `json:"leave,omitempty"`
 	// Err is why nothing can be done, for OpConflict and OpUnknown.
 	Err error `json:"-"`
+	// Error is its text, and Origin where the item was written down; both are
+	// filled in by NewPlan.
+	Error  string         `json:"error,omitempty"`
+	Origin sources.Origin `json:"origin,omitzero"`
 }
 
 // Plan is what a run would do, decided before anything is written.
@@ -68,6 +85,8 @@ type Plan struct {
 	Environment string           `json:"environment"`
 	Revision    sources.Revision `json:"revision,omitzero"`
 	Operations  []Operation      `json:"operations"`
+	// Gates are all that are active for the environment.
+	Gates []Gate `json:"gates,omitempty"`
 	// Hash names the plan; an approval is bound to it.
 	Hash string `json:"hash"`
 }
@@ -93,28 +112,33 @@ type Policy struct {
 	Environment string
 	Revision    sources.Revision
 	Mode        environment.Mode
-	Drift       environment.DriftMode
+	Drift       environment.Drift
 	Prune       bool
 	Reach       Reach
 	// Wanted is how many things the environment has, which the deletion budget
 	// is measured by.
 	Wanted int
+	// Budget is the deletion budget; nil is the default.
+	Budget *environment.DeletionBudget
+	// Gates are the holds and whatever else holds changes back now.
+	Gates []Gate
 	// Approve is the hash of a plan whose held deletions somebody approved.
 	Approve string
+	// ApproveBudget is the hash of a plan whose deletions are approved, but for
+	// those of protected kinds.
+	ApproveBudget string
+	// OwnNamespaces are those that a preview environment made for itself: no
+	// deletion in them has to be approved.
+	OwnNamespaces []string
 	// Partial: the operations are about hinted things only.
 	Partial bool
 }
 
-// The deletion budget: more than budgetCount deletions that are more than
-// budgetShare of the environment wait, and over budgetStop the whole run does.
-const (
-	budgetCount = 5
-	budgetShare = 0.10
-	budgetStop  = 0.50
-)
-
 // NewPlan decides. It is a pure function of the comparison and the policy: all
 // policy is here, so that what a run does can be read in one place.
+//
+// The gates come in the order of gateOrder. An operation tells of the first that
+// holds it, and names all of them.
 func NewPlan(ops []Operation, p Policy) Plan {
 	out := make([]Operation, 0, len(ops))
 	for _, op := range ops {
@@ -123,16 +147,26 @@ func NewPlan(ops []Operation, p Policy) Plan {
 		}
 		out = append(out, withinReach(op, p.Reach))
 	}
-	plan := Plan{Environment: p.Environment, Revision: p.Revision, Operations: out}
+	plan := Plan{Environment: p.Environment, Revision: p.Revision, Operations: out, Gates: p.Gates}
 	plan.Hash = hashOf(out)
-	approved := p.Approve != "" && p.Approve == plan.Hash
-	for i := range out {
-		holdByMode(&out[i], p)
-	}
+	holdByMode(out, p)
+	holdByGates(out, p)
 	holdUnread(out)
-	if !approved {
-		holdProtected(out)
-		holdOverBudget(out, p.Wanted)
+	if p.Approve == "" || p.Approve != plan.Hash {
+		holdProtected(out, p)
+		if p.ApproveBudget == "" || p.ApproveBudget != plan.Hash {
+			holdOverBudget(out, p)
+		}
+	}
+	holdByDrift(out, p)
+	for i := range out {
+		if out[i].Kind == OpUnchanged {
+			continue
+		}
+		out[i].Origin = out[i].Item.Origin
+		if out[i].Err != nil {
+			out[i].Error = out[i].Err.Error()
+		}
 	}
 	return plan
 }
@@ -154,28 +188,70 @@ func withinReach(op Operation, reach Reach) Operation {
 	return op
 }
 
-// hold notes the first gate that keeps an operation back; gates come in order.
-func (op *Operation) hold(why string) {
-	if op.Held == "" && op.Kind.writes() {
+// hold notes a gate that keeps an operation back; gates come in order.
+func (op *Operation) hold(kind GateKind, why string) {
+	if !op.Kind.writes() {
+		return
+	}
+	if op.Held == "" {
 		op.Held = why
+	}
+	if !slices.Contains(op.HeldBy, kind) {
+		op.HeldBy = append(op.HeldBy, kind)
 	}
 }
 
-// The gates by which what is held is told apart later.
+// heldFirstBy reports whether a gate is the one that is told.
+func (op *Operation) heldFirstBy(kind GateKind) bool {
+	return len(op.HeldBy) > 0 && op.HeldBy[0] == kind
+}
+
+// The words by which what is held is told apart later.
 const (
 	heldPlan    = "mode plan"
 	heldIgnored = "drift mode ignore"
+	heldReport  = "drift mode report"
 )
 
-func holdByMode(op *Operation, p Policy) {
-	if p.Mode == environment.ModePlan {
-		op.hold(heldPlan)
+func holdByMode(ops []Operation, p Policy) {
+	if p.Mode != environment.ModePlan {
+		return
 	}
-	if op.Kind == OpCorrect && p.Drift == environment.DriftIgnore {
-		op.hold(heldIgnored)
+	for i := range ops {
+		ops[i].hold(GateMode, heldPlan)
 	}
-	if op.Kind == OpCorrect && p.Drift == environment.DriftReport {
-		op.hold("drift mode report")
+}
+
+// holdByGates keeps what holds, windows and other environments keep. A gate that
+// stops new revisions lets drift be corrected, unless it says otherwise.
+func holdByGates(ops []Operation, p Policy) {
+	for _, g := range sortGates(slices.Clone(p.Gates)) {
+		if g.Kind == GatePin {
+			continue
+		}
+		for i := range ops {
+			op := &ops[i]
+			if g.Object != nil && *g.Object != op.Object || op.Kind == OpCorrect && !g.stopsCorrection {
+				continue
+			}
+			op.hold(g.Kind, g.Why)
+		}
+	}
+}
+
+func holdByDrift(ops []Operation, p Policy) {
+	for i := range ops {
+		if ops[i].Kind != OpCorrect {
+			continue
+		}
+		switch driftModeOf(p.Drift, ops[i]) {
+		case environment.DriftIgnore:
+			ops[i].hold(GateDrift, heldIgnored)
+		case environment.DriftReport:
+			ops[i].hold(GateDrift, heldReport)
+		default:
+			ops[i].Leave = leftAlone(p.Drift, ops[i])
+		}
 	}
 }
 
@@ -188,34 +264,55 @@ func holdUnread(ops []Operation) {
 	}
 	for i := range ops {
 		if ops[i].Kind == OpDelete {
-			ops[i].hold(fmt.Sprintf("nothing is deleted while %s cannot be read", ops[unread].Object.GroupKind()))
+			ops[i].hold(GateUnread, fmt.Sprintf("nothing is deleted while %s cannot be read", ops[unread].Object.GroupKind()))
 		}
 	}
 }
 
-func holdProtected(ops []Operation) {
+func holdProtected(ops []Operation, p Policy) {
 	for i := range ops {
-		if ops[i].Kind == OpDelete && ops[i].Protected {
-			ops[i].hold("protected kind: approve the plan, or delete it by hand")
+		if ops[i].Kind.deletes() && ops[i].Protected && !p.ownPlace(ops[i].Object) {
+			ops[i].hold(GateProtected, "protected kind: approve the plan, or delete it by hand")
 		}
 	}
 }
 
-func holdOverBudget(ops []Operation, wanted int) {
+// ownPlace reports whether a thing is in a namespace, or is the namespace, that a
+// preview environment made for itself.
+func (p Policy) ownPlace(id sources.ID) bool {
+	if id.Namespace == "" {
+		return id.GroupKind() == "Namespace" && slices.Contains(p.OwnNamespaces, id.Name)
+	}
+	return slices.Contains(p.OwnNamespaces, id.Namespace)
+}
+
+func (p Policy) budget() environment.DeletionBudget {
+	if p.Budget != nil {
+		return *p.Budget
+	}
+	return environment.DeletionBudget{
+		Count: environment.DefaultBudgetCount, Percent: environment.DefaultBudgetPercent,
+		StopPercent: environment.DefaultBudgetStop,
+	}
+}
+
+// holdOverBudget counts by identity: what is renamed is deleted.
+func holdOverBudget(ops []Operation, p Policy) {
 	deletes := 0
 	for i := range ops {
-		if ops[i].Kind == OpDelete {
+		if ops[i].Kind == OpDelete && !p.ownPlace(ops[i].Object) {
 			deletes++
 		}
 	}
-	share := float64(deletes) / float64(max(wanted+deletes, 1))
-	if deletes <= budgetCount || share <= budgetShare {
+	b := p.budget()
+	share := 100 * float64(deletes) / float64(max(p.Wanted+deletes, 1))
+	if deletes <= b.Count || share <= float64(b.Percent) {
 		return
 	}
-	why := fmt.Sprintf("deletion budget: %d deletions are %.0f%% of the environment; approve the plan", deletes, share*100)
+	why := fmt.Sprintf("deletion budget: %d deletions are %.0f%% of the environment; approve the plan", deletes, share)
 	for i := range ops {
-		if ops[i].Kind == OpDelete || share > budgetStop {
-			ops[i].hold(why)
+		if ops[i].Kind == OpDelete && !p.ownPlace(ops[i].Object) || share > float64(b.StopPercent) {
+			ops[i].hold(GateBudget, why)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func deletes(n int) []Operation {
 }
 
 func TestPlanHoldsWhatPolicyForbids(t *testing.T) {
-	open := Policy{Mode: environment.ModeApply, Drift: environment.DriftCorrect, Prune: true, Reach: Reach{Namespaces: []string{"*"}, Cluster: true}, Wanted: 100}
+	open := Policy{Mode: environment.ModeApply, Drift: environment.Drift{Mode: environment.DriftCorrect}, Prune: true, Reach: Reach{Namespaces: []string{"*"}, Cluster: true}, Wanted: 100}
 	with := func(change func(*Policy)) Policy {
 		p := open
 		change(&p)
@@ -41,9 +41,9 @@ func TestPlanHoldsWhatPolicyForbids(t *testing.T) {
 	}{
 		{"a create goes ahead", []Operation{create}, open, 1, ""},
 		{"plan mode writes nothing", []Operation{create, correct}, with(func(p *Policy) { p.Mode = environment.ModePlan }), 0, "mode plan"},
-		{"report mode does not correct", []Operation{correct}, with(func(p *Policy) { p.Drift = environment.DriftReport }), 0, "drift mode report"},
-		{"ignore mode does not correct", []Operation{correct}, with(func(p *Policy) { p.Drift = environment.DriftIgnore }), 0, "drift mode ignore"},
-		{"report mode still applies git", []Operation{create}, with(func(p *Policy) { p.Drift = environment.DriftReport }), 1, ""},
+		{"report mode does not correct", []Operation{correct}, with(func(p *Policy) { p.Drift.Mode = environment.DriftReport }), 0, "drift mode report"},
+		{"ignore mode does not correct", []Operation{correct}, with(func(p *Policy) { p.Drift.Mode = environment.DriftIgnore }), 0, "drift mode ignore"},
+		{"report mode still applies git", []Operation{create}, with(func(p *Policy) { p.Drift.Mode = environment.DriftReport }), 1, ""},
 		{"prune off deletes nothing", deletes(1), with(func(p *Policy) { p.Prune = false }), 0, ""},
 		{"one delete is within the budget", deletes(1), with(func(p *Policy) { p.Wanted = 1 }), 1, ""},
 		{"five deletes are within the budget", deletes(5), with(func(p *Policy) { p.Wanted = 5 }), 5, ""},

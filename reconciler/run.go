@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"slices"
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/drift"
@@ -76,7 +77,13 @@ type Trigger struct {
 	Fetch bool `json:"fetch,omitempty"`
 	// Approve is the hash of the plan whose held deletions are approved.
 	Approve string `json:"approve,omitempty"`
+	// Through are the holds that this run passes, and Because says why it may.
+	Through []string `json:"through,omitempty"`
+	Because string   `json:"because,omitempty"`
 }
+
+// passes reports whether the trigger passes a hold.
+func (t Trigger) passes(hold string) bool { return slices.Contains(t.Through, hold) }
 
 // Counts is how many objects of a run had which fate.
 type Counts struct {
@@ -122,6 +129,8 @@ type Waiting struct {
 	Object sources.ID `json:"object"`
 	Op     OpKind     `json:"op"`
 	Why    string     `json:"why"`
+	// Gate is what holds it; empty where it is only put off.
+	Gate GateKind `json:"gate,omitempty"`
 }
 
 // Sync is how an environment stands, in one word.
@@ -164,11 +173,14 @@ type Status struct {
 	// Running is the run under way, LastRun the last that ended.
 	Running *Run `json:"running,omitempty"`
 	LastRun *Run `json:"lastRun,omitempty"`
+	// Earlier is the last run on record from before the daemon started, as long as
+	// LastRun is none.
+	Earlier *Run `json:"earlierRun,omitempty"`
 	// Errors are what stands in the way now: of the source, the spec, the render
 	// or the last run.
 	Errors sources.Problems `json:"errors,omitempty"`
-	// Gates names what holds writes back, each with its reason.
-	Gates []string `json:"gates,omitempty"`
+	// Gates are all that hold something back now, in their order.
+	Gates []Gate `json:"gates,omitempty"`
 	// OpenDrifts and Corrections count episodes that are open, and corrections
 	// since the daemon started.
 	OpenDrifts  int `json:"openDrifts"`

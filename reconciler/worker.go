@@ -44,6 +44,13 @@ type worker struct {
 	// failures counts runs, and misses corrections, that failed in a row.
 	failures int
 	misses   int
+	// older is the last assignment at an older revision that was asked for.
+	older Assignment
+	// wake posts a run when a gate may have ended.
+	wake *time.Timer
+	// accepted notes the accepted revision, once those that wait for the run have
+	// their answer.
+	accepted func()
 
 	mu       sync.Mutex
 	assigned Assignment
@@ -60,8 +67,18 @@ type worker struct {
 	objects  int
 	compared bool
 	pending  int
-	held     []string
-	fixed    int
+	held     []Gate
+	// gates are those of the environment as a whole; held those of single
+	// operations.
+	gates  []Gate
+	pinned bool
+	// readySince is from when on it has been ready, zero while it is not; unready
+	// says what for. driftAt is when drift was last open.
+	readySince, driftAt time.Time
+	unready             string
+	// decided is what of the state the last run saw.
+	decided string
+	fixed   int
 }
 
 func newWorker(e *Engine, a Assignment) *worker {
@@ -69,9 +86,16 @@ func newWorker(e *Engine, a Assignment) *worker {
 		engine: e, name: a.Spec.Name, box: newMailbox(&e.mu),
 		log:  e.opts.Log.With().Str("environment", a.Spec.Name).Logger(),
 		good: map[sources.ID]sources.Item{}, heat: map[sources.ID]*heat{},
-		later:    map[sources.ID]*time.Timer{},
+		later: map[sources.ID]*time.Timer{}, wake: stopped(),
 		assigned: Assignment{Source: a.Source, Spec: a.Spec},
 	}
+}
+
+// stopped is a timer that does nothing.
+func stopped() *time.Timer {
+	t := time.AfterFunc(time.Hour, func() {})
+	t.Stop()
+	return t
 }
 
 // assign takes a new assignment in and reports whether a run is called for. A
@@ -153,10 +177,16 @@ func (w *worker) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			w.abandon()
+			for _, answer := range w.box.takeQuestions(true) {
+				answer(ctx)
+			}
 			return
 		case <-w.box.wake:
 		case <-retry.C:
 			w.post(Trigger{Reason: ReasonTimer})
+		}
+		for _, answer := range w.box.takeQuestions(false) {
+			answer(ctx)
 		}
 		h, hints := w.box.take()
 		if len(hints) > 0 {
@@ -171,6 +201,7 @@ func (w *worker) loop(ctx context.Context) {
 
 // abandon ends the run that will not happen any more.
 func (w *worker) abandon() {
+	w.wake.Stop()
 	if h := w.box.takeRun(); h != nil {
 		w.finish(h, Run{Result: Superseded, Errors: sources.Problems{{Message: "the daemon stopped before the run began"}}})
 	}
@@ -198,7 +229,7 @@ func (w *worker) status() Status {
 		Name: w.name, Source: a.Source, Target: a.Spec.Target, Path: a.Spec.Path,
 		Mode: string(a.Spec.Mode), Drift: string(a.Spec.Drift.Mode), Objects: w.objects,
 		Head: w.head, Applied: w.applied, OpenDrifts: open, Corrections: w.fixed,
-		Gates: slices.Clone(w.held), Compared: w.compared,
+		Gates: sortGates(slices.Concat(w.gates, w.held)), Compared: w.compared,
 	}
 	if s.Running = w.running; s.Running == nil {
 		s.Running = queued

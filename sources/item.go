@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // ID identifies one thing in a target. For a Kubernetes object it is the group,
@@ -27,6 +30,26 @@ func (id ID) String() string {
 		s += "/" + id.Namespace
 	}
 	return s + "/" + id.Name
+}
+
+// appsKinds are the kinds of the apps group, whose ids say no group.
+var appsKinds = []string{"ControllerRevision", "DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"}
+
+// ParseID reads what String wrote.
+func ParseID(text string) (ID, error) {
+	parts := strings.Split(text, "/")
+	if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
+		return ID{}, fmt.Errorf("%q names no object; write Kind/namespace/name, Kind/name, or Kind.group/namespace/name", text)
+	}
+	id := ID{Name: parts[len(parts)-1]}
+	if len(parts) == 3 {
+		id.Namespace = parts[1]
+	}
+	id.Kind, id.Group, _ = strings.Cut(parts[0], ".")
+	if id.Group == "" && slices.Contains(appsKinds, id.Kind) {
+		id.Group = "apps"
+	}
+	return id, nil
 }
 
 // GroupKind is "Kind.group", or "Kind" in the core group.

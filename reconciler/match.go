@@ -1,0 +1,168 @@
+package reconciler
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
+)
+
+// driftModeOf is what becomes of a drifted thing: of each of its changes the
+// first rule that matches decides, else the mode; the thing is corrected if any
+// of its changes is to be.
+func driftModeOf(d environment.Drift, op Operation) environment.DriftMode {
+	if len(op.Changes) == 0 {
+		return fieldMode(d, op.Object, nil)
+	}
+	strictest := environment.DriftIgnore
+	for i := range op.Changes {
+		switch fieldMode(d, op.Object, &op.Changes[i]) {
+		case environment.DriftCorrect:
+			return environment.DriftCorrect
+		case environment.DriftReport:
+			strictest = environment.DriftReport
+		}
+	}
+	return strictest
+}
+
+// leftAlone are the changes that a correction of the others does not touch.
+func leftAlone(d environment.Drift, op Operation) []string {
+	var out []string
+	for i := range op.Changes {
+		if fieldMode(d, op.Object, &op.Changes[i]) != environment.DriftCorrect {
+			out = append(out, op.Changes[i].Path)
+		}
+	}
+	return out
+}
+
+func fieldMode(d environment.Drift, id sources.ID, c *drift.Change) environment.DriftMode {
+	for _, r := range d.Rules {
+		if matches(r.Match, id, c) {
+			return r.Mode
+		}
+	}
+	if d.Mode == "" {
+		return environment.DriftCorrect
+	}
+	return d.Mode
+}
+
+// needsFields reports whether rules can only be applied when it is known which
+// fields differ.
+func needsFields(d environment.Drift) bool {
+	return slices.ContainsFunc(d.Rules, func(r environment.DriftRule) bool {
+		return len(r.Paths)+len(r.Managers) > 0
+	})
+}
+
+// matches reports whether a rule is about a thing's change; a nil change is that
+// of the whole thing, which no rule about fields or managers matches.
+func matches(m environment.Match, id sources.ID, c *drift.Change) bool {
+	if !glob(m.Group, id.Group) || !glob(m.Kind, id.Kind) || !glob(m.Name, id.Name) || !glob(m.Namespace, id.Namespace) {
+		return false
+	}
+	if len(m.Managers) > 0 && (c == nil || !slices.ContainsFunc(m.Managers, func(p string) bool { return glob(p, c.Manager) })) {
+		return false
+	}
+	if len(m.Paths) == 0 {
+		return true
+	}
+	if c == nil || c.Path == "" {
+		return false
+	}
+	steps := pathSteps(c.Path)
+	return slices.ContainsFunc(m.Paths, func(p string) bool { return covers(pointerSteps(p), steps) })
+}
+
+// glob matches a pattern in which * is any text; an empty one matches all.
+func glob(pattern, text string) bool {
+	if pattern == "" || pattern == "*" {
+		return true
+	}
+	if !strings.Contains(pattern, "*") {
+		return pattern == text
+	}
+	parts := strings.Split(pattern, "*")
+	if !strings.HasPrefix(text, parts[0]) {
+		return false
+	}
+	text = text[len(parts[0]):]
+	for _, part := range parts[1 : len(parts)-1] {
+		i := strings.Index(text, part)
+		if i < 0 {
+			return false
+		}
+		text = text[i+len(part):]
+	}
+	return strings.HasSuffix(text, parts[len(parts)-1])
+}
+
+// pointerSteps are the steps of a JSON pointer (RFC 6901).
+func pointerSteps(pointer string) []string {
+	steps := strings.Split(strings.TrimPrefix(pointer, "/"), "/")
+	for i, s := range steps {
+		steps[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(s)
+	}
+	return steps
+}
+
+// pathSteps are the steps of a change's path: `.a["b.c"][name=x].d` is a, b.c,
+// name=x, d.
+func pathSteps(p string) []string {
+	var out []string
+	for p != "" {
+		switch {
+		case strings.HasPrefix(p, `["`):
+			end := strings.Index(p, `"]`)
+			if end < 0 {
+				return append(out, p)
+			}
+			out, p = append(out, strings.ReplaceAll(p[2:end], `\"`, `"`)), p[end+2:]
+		case p[0] == '[':
+			end := strings.IndexByte(p, ']')
+			if end < 0 {
+				return append(out, p)
+			}
+			out, p = append(out, p[1:end]), p[end+1:]
+		default:
+			p = strings.TrimPrefix(p, ".")
+			end := strings.IndexAny(p, ".[")
+			if end < 0 {
+				end = len(p)
+			}
+			if end > 0 {
+				out = append(out, p[:end])
+			}
+			p = p[end:]
+		}
+	}
+	return out
+}
+
+// covers reports whether a pattern of steps is about a field. A step * is any
+// one step, ** at the end any that follow. An entry of a keyed list, name=web,
+// is meant by its key, its value or *. A field above or below the one that is
+// named is another.
+func covers(pattern, steps []string) bool {
+	for i, p := range pattern {
+		if p == "**" && i == len(pattern)-1 {
+			return len(steps) > i
+		}
+		if i >= len(steps) {
+			return false
+		}
+		value := steps[i]
+		if _, v, keyed := strings.Cut(value, "="); keyed && v == p {
+			continue
+		}
+		if ok, err := path.Match(p, value); p != "*" && p != value && (err != nil || !ok) {
+			return false
+		}
+	}
+	return len(pattern) == len(steps)
+}
