@@ -62,6 +62,9 @@ type Problem struct {
 	Detail string `json:"detail,omitempty"`
 	// Hint says what to do about it.
 	Hint string `json:"hint,omitempty"`
+	// Problems are what is wrong with what was asked about, where there may be
+	// several things.
+	Problems sources.Problems `json:"problems,omitempty"`
 	// Known are the names there are, when one was not found.
 	Known []string `json:"known,omitempty"`
 	// RequestID finds the call in the daemon's log.

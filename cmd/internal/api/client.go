@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -198,10 +199,14 @@ func (c *Client) Run(ctx context.Context, id string, wait time.Duration) (reconc
 
 // call sends a request and decodes the answer, which may take wait and a bit.
 func call[T any](ctx context.Context, c *Client, method, path string, query url.Values, wait time.Duration) (T, error) {
+	return exchange[T](ctx, c, method, path, query, payload{}, wait)
+}
+
+func exchange[T any](ctx context.Context, c *Client, method, path string, query url.Values, p payload, wait time.Duration) (T, error) {
 	var out T
 	ctx, cancel := context.WithTimeout(ctx, wait+callTimeout)
 	defer cancel()
-	res, err := c.send(ctx, method, path, query)
+	res, err := c.send(ctx, method, path, query, p)
 	if err != nil {
 		return out, err
 	}
@@ -216,16 +221,35 @@ func call[T any](ctx context.Context, c *Client, method, path string, query url.
 	return out, nil
 }
 
-func (c *Client) send(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
+// post sends a value as JSON and decodes the answer.
+func post[T any](ctx context.Context, c *Client, path string, value any) (T, error) {
+	var out T
+	body, err := json.Marshal(value)
+	if err != nil {
+		return out, fmt.Errorf("encode the request: %w", err)
+	}
+	return exchange[T](ctx, c, http.MethodPost, path, nil, payload{"application/json", bytes.NewReader(body)}, planTimeout)
+}
+
+// payload is the body of a request.
+type payload struct {
+	media string
+	body  io.Reader
+}
+
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, p payload) (*http.Response, error) {
 	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, method, target, nil)
+	req, err := http.NewRequestWithContext(ctx, method, target, p.body)
 	if err != nil {
 		return nil, fmt.Errorf("call %s: %w", c.where, err)
 	}
 	req.Header.Set("Accept", "application/json")
+	if p.media != "" {
+		req.Header.Set("Content-Type", p.media)
+	}
 	if c.agent != "" {
 		req.Header.Set("User-Agent", c.agent)
 	}

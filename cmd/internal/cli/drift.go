@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 )
 
 // maxCell bounds a value in a table; JSON and YAML have all of it.
@@ -19,16 +20,21 @@ const maxCell = 48
 
 func (a *app) driftCommand() *cobra.Command {
 	var q api.DriftQuery
+	var group string
+	since := span(24 * time.Hour)
 	c := &cobra.Command{
 		Use: "drift [ENV]", Short: "Show what drifted, who did it and what becomes of it",
 		Long: `Show what drifted: the object and field, the desired and the live value, who
 changed it, since when, how it ended and what happens next. Values of secrets are
 masked.
 
+With --since or --group-by, it also adds up what is on record: how long drift went
+unnoticed and how long it lasted, and who and what drifts most.
+
 Ends with 2 when any drift is open, and with 1 when none is but of an environment
 nothing can be said.
 ` + connectHelp + exitHelp,
-		Example: "  holdfast drift\n  holdfast drift prod --open\n  holdfast drift --since 1h -o json",
+		Example: "  holdfast drift\n  holdfast drift prod --open\n  holdfast drift --since 1h -o json\n  holdfast drift --since 7d --group-by manager",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.checkFormat(); err != nil {
@@ -41,9 +47,13 @@ nothing can be said.
 			if len(args) == 1 {
 				q.Environment = args[0]
 			}
+			q.Since = time.Duration(since)
 			report, err := client.Drift(c.Context(), q)
 			if err != nil {
 				return failed(err)
+			}
+			if c.Flags().Changed("since") || group != "" {
+				return a.driftSummed(c.Context(), client, q, ledger.Grouping(group), report)
 			}
 			if err := a.print(report, func(w io.Writer) { a.driftTable(w, report) }); err != nil {
 				return failed(err)
@@ -52,7 +62,8 @@ nothing can be said.
 		},
 	}
 	c.Flags().BoolVar(&q.Open, "open", false, "leave out what has ended")
-	c.Flags().DurationVar(&q.Since, "since", 24*time.Hour, "leave out what ended longer ago; 0 shows all that is kept")
+	c.Flags().Var(&since, "since", "leave out what ended longer ago: 12h, 7d; 0 shows all that is kept")
+	c.Flags().StringVar(&group, "group-by", "", "add up by cause, manager, environment or kind")
 	a.addFormat(c)
 	a.addConnect(c)
 	return c

@@ -56,7 +56,7 @@ one is held or still pending, and with 1 when one failed, wholly or in part.
 // parseWait reads --wait. Its value is optional, so "--wait 5m" leaves 5m to be
 // an environment; that is told apart here.
 func parseWait(wait string, args []string) (time.Duration, error) {
-	if wait == "" {
+	if wait == "" || wait == "0" {
 		return 0, nil
 	}
 	for _, arg := range args {

@@ -142,8 +142,11 @@ func revisions(s reconciler.Status) string {
 
 func (a *app) lastRun(s reconciler.Status) string {
 	text := "none yet"
-	if s.LastRun != nil {
+	switch {
+	case s.LastRun != nil:
 		text = fmt.Sprintf("%s %s ago", s.LastRun.Result, api.Age(a.now(), s.LastRun.Finished))
+	case s.Earlier != nil:
+		text = fmt.Sprintf("none since the start; %s %s ago", s.Earlier.Result, api.Age(a.now(), s.Earlier.Finished))
 	}
 	if s.Running != nil {
 		text += ", running"
@@ -151,9 +154,9 @@ func (a *app) lastRun(s reconciler.Status) string {
 	return text
 }
 
-func printTroubles(w io.Writer, gates []string, problems sources.Problems) {
+func printTroubles(w io.Writer, gates []reconciler.Gate, problems sources.Problems) {
 	for _, g := range gates {
-		fmt.Fprintf(w, "  held: %s\n", printable(g))
+		fmt.Fprintf(w, "  held: %s\n", printable(g.String()))
 	}
 	printProblems(w, "  error: ", problems)
 }

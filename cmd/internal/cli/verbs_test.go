@@ -133,7 +133,7 @@ func TestStatusEndsWithTheWorst(t *testing.T) {
 func TestStatusTable(t *testing.T) {
 	bad := status("prod", reconciler.SyncFailed)
 	bad.Head = sources.Revision{ID: "ffff0000", Ref: "refs/heads/main"}
-	bad.OpenDrifts, bad.Gates = 2, []string{"deletion budget: 7 deletions"}
+	bad.OpenDrifts, bad.Gates = 2, []reconciler.Gate{{Kind: reconciler.GateBudget, Why: "deletion budget: 7 deletions"}}
 	bad.Errors = sources.Problems{{File: "prod/x.yaml", Line: 3, Message: "is not YAML", Hint: "mend it"}}
 	bad.Running = &reconciler.Run{ID: "run-2"}
 	code, out, _ := holdfast(t, values{statuses: []reconciler.Status{status("dev", reconciler.SyncClean), bad}}, "status")

@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 )
 
 // Handler answers callers; trusted ones need no token.
@@ -42,6 +43,13 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET "+api.PathRuns+"/{id}", s.run)
 	mux.HandleFunc("POST "+api.PathEnvironments+"/{name}/resync", s.resync)
 	mux.HandleFunc("POST "+api.PathResync, s.resync)
+	if s.opts.Decider != nil {
+		s.decisionRoutes(mux)
+	}
+	if s.opts.Planner != nil {
+		s.planRoutes(mux)
+	}
+	s.historyRoutes(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.ready)
 	if s.opts.Metrics != nil {
@@ -135,7 +143,11 @@ func (s *Server) drift(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.OpenOnly = open
-	writeJSON(w, r, http.StatusOK, s.report(f, since))
+	report := s.report(f, since)
+	if since > 0 {
+		report = s.withEnded(r, report, f, s.opts.Now().Add(-since))
+	}
+	writeJSON(w, r, http.StatusOK, report)
 }
 
 // report is the engine's. Since is about what ended: an open drift shows
@@ -164,12 +176,17 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := s.waiting(w, r, wait)
 	defer cancel()
-	run, err := s.opts.Engine.Wait(ctx, r.PathValue("id"))
-	if err != nil {
+	id := r.PathValue("id")
+	run, err := s.opts.Engine.Wait(ctx, id)
+	switch {
+	case err == nil:
+		writeJSON(w, r, http.StatusOK, s.detailed(r, run))
+	case s.opts.Ledger == nil:
 		writeProblem(w, r, api.Problem{Status: http.StatusNotFound, Detail: err.Error()})
-		return
+	default:
+		run, err = s.opts.Ledger.FindRun(r.Context(), id)
+		answer(w, r, run, err)
 	}
-	writeJSON(w, r, http.StatusOK, run)
 }
 
 // waiting is a context that ends when the wait does. The connection's own
@@ -209,6 +226,7 @@ func (s *Server) resync(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.logResync(r, req, runs)
+	s.recordResync(r, req, runs)
 	s.answerRuns(w, r, runs, wait)
 }
 
@@ -219,6 +237,20 @@ func (s *Server) logResync(r *http.Request, req api.ResyncRequest, runs []reconc
 	}
 	s.opts.Logger.Info().Str("request", requestID(r)).Str("actor", actor(r)).Str("remote", r.RemoteAddr).
 		Strs("environments", req.Environments).Bool("verify", req.Verify).Str("approve", req.Approve).Strs("runs", ids).Msg("resync asked for")
+}
+
+// recordResync keeps who asked for what.
+func (s *Server) recordResync(r *http.Request, req api.ResyncRequest, runs []reconciler.Run) {
+	what := ""
+	switch {
+	case req.Approve != "":
+		what = "approve " + req.Approve
+	case req.Verify:
+		what = "verify"
+	}
+	for _, run := range runs {
+		s.record(r, ledger.Action{Verb: "resync", Environment: run.Environment, Subject: what, Outcome: run.ID})
+	}
 }
 
 // answerRuns waits for the runs and answers 200 if all ended, else 202.
@@ -310,8 +342,8 @@ func duration(text, name string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
+	d, err := api.ParseSpan(text)
+	if err != nil {
 		return 0, fmt.Errorf("%s must be a duration such as 60s, and is %q", name, text)
 	}
 	return d, nil

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
@@ -47,7 +48,11 @@ func (s *Server) envelope(who string, next http.Handler) http.Handler {
 		}
 		ctx := context.WithValue(r.Context(), requestKey, id)
 		r = r.WithContext(context.WithValue(ctx, actorKey, who))
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		limit := int64(maxBody)
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/plan") {
+			limit = archiveLimit
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		h := w.Header()
 		h.Set("X-Request-Id", id)
 		h.Set("X-Content-Type-Options", "nosniff")

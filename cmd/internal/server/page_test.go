@@ -25,7 +25,7 @@ func fullFake() *fakeEngine {
 	f.statuses[1] = reconciler.Status{
 		Name: "prod", Source: "shop", Target: "default", Path: "prod", Mode: "apply", Drift: "correct", Sync: reconciler.SyncFailed, Objects: 12,
 		Head: sources.Revision{ID: "ffff000011"}, Applied: run.Revision, LastRun: &run, Running: &reconciler.Run{ID: "run-2", Result: reconciler.Pending},
-		Errors: run.Errors, Gates: []string{"deletion budget"}, OpenDrifts: 1, Corrections: 3, AsOf: now,
+		Errors: run.Errors, Gates: []reconciler.Gate{{Kind: reconciler.GateBudget, Why: "deletion budget"}}, OpenDrifts: 1, Corrections: 3, AsOf: now,
 	}
 	f.episodes = []drift.Episode{drifted("prod", time.Time{}), drifted("dev", now.Add(-time.Hour))}
 	f.episodes = append(f.episodes, drift.Episode{Environment: "dev", Object: sources.ID{Kind: "ConfigMap", Namespace: "a", Name: "b"}, Class: drift.Missing, State: drift.Open, Changes: []drift.Change{{Desired: drift.Absent(), Live: drift.Absent(), Manager: drift.Unknown}}})

@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
 
@@ -40,8 +41,14 @@ type Engine interface {
 // Options are what a server needs. Engine is required.
 type Options struct {
 	Engine Engine
+	// Decider and Planner serve holds, rollbacks and plans; nil means that there
+	// are none.
+	Decider Decider
+	Planner Planner
 	// Ready says whether the daemon is; nil means always.
 	Ready func() error
+	// Ledger is what is on record; nil means that nothing is.
+	Ledger *ledger.Ledger
 	// Metrics serves /metrics; nil means that there is none.
 	Metrics http.Handler
 	// Listen is the address for TCP, if Handler is used without Serve: Host
@@ -65,6 +72,8 @@ type Options struct {
 type Server struct {
 	opts Options
 	page *pages
+	// heavy is held by the one call that may load the disk.
+	heavy sync.Mutex
 }
 
 // New makes a server; it listens nowhere.
