@@ -1,6 +1,7 @@
 package gitrepo_test
 
 import (
+	"net/http"
 	"path/filepath"
 	"testing"
 	"time"
@@ -54,6 +55,11 @@ func TestLaws(t *testing.T) {
 			Write:   func(t *testing.T, files sourcetest.Files) { f.commit(t, files) },
 			Open:    func(t *testing.T) sourcetest.Source { return f.open(t) },
 			Restart: func(s sourcetest.Source) { s.(*gitrepo.Repo).Close() },
+			Names:   f.origin.URL,
+			Break: func(*testing.T) func() {
+				f.server.SetFault(gitserver.Status(http.StatusBadGateway))
+				return func() { f.server.SetFault(nil) }
+			},
 		}
 	})
 }

@@ -66,6 +66,17 @@ func TestLaws(t *testing.T) {
 		return sourcetest.Harness{
 			Write: func(t *testing.T, files sourcetest.Files) { write(t, dir, files) },
 			Open:  func(t *testing.T) sourcetest.Source { return open(t, dir) },
+			Names: dir,
+			Break: func(t *testing.T) func() {
+				if err := os.Rename(dir, dir+".away"); err != nil {
+					t.Fatal(err)
+				}
+				return func() {
+					if err := os.Rename(dir+".away", dir); err != nil {
+						t.Fatal(err)
+					}
+				}
+			},
 		}
 	})
 }

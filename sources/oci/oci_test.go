@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -69,6 +70,11 @@ func TestLaws(t *testing.T) {
 			Write:   func(t *testing.T, files sourcetest.Files) { f.write(t, files) },
 			Open:    func(t *testing.T) sourcetest.Source { return f.open(t) },
 			Restart: func(s sourcetest.Source) { s.(*oci.Artifact).Close() },
+			Names:   f.server.URL(repository),
+			Break: func(*testing.T) func() {
+				f.server.SetFault(gitserver.Status(http.StatusBadGateway))
+				return func() { f.server.SetFault(nil) }
+			},
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -36,6 +37,10 @@ type Harness struct {
 	// that the next Open finds only what is on disk. Without it the last
 	// revision need not outlive the process.
 	Restart func(Source)
+	// Break makes the origin unusable until the answer is called. Errors of the
+	// source meanwhile must hold the text Names.
+	Break func(t *testing.T) (mend func())
+	Names string
 }
 
 // Run runs all laws, each on a source of its own.
@@ -53,6 +58,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		"a fetch ends when its context does":       testCanceled,
 		"what does not exist is said not to exist": testMissing,
 	}
+	maps.Copy(laws, conformance)
 	for name, law := range laws {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
