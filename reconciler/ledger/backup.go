@@ -106,6 +106,14 @@ type Gap struct {
 	Episodes int       `json:"episodes"`
 }
 
+// Check looks into the ledger in use, with all that was recorded so far.
+func (l *Ledger) Check(ctx context.Context) (Report, error) {
+	if err := l.Flush(ctx); err != nil {
+		return Report{}, err
+	}
+	return CheckFile(ctx, l.opts.Path)
+}
+
 // CheckFile looks into a file, in full, and changes nothing of it. Its error
 // means that it cannot be looked into; damage is in the report.
 func CheckFile(ctx context.Context, path string) (Report, error) {

@@ -164,7 +164,7 @@ func (l *Ledger) groups(ctx context.Context, w where, by Grouping, limit int) ([
 		key = "environment || ': ' || object"
 	case "":
 	default:
-		return nil, fmt.Errorf("drift cannot be grouped by %q", by)
+		return nil, BadQuery(fmt.Sprintf("drift cannot be grouped by %q", by))
 	}
 	query := "SELECT " + key + `, count(*), count(*) - count(ended), sum(occurrences),
 		coalesce(avg(detect), 0) / 1e9, coalesce(avg(ended - first_seen), 0) / 1e9, coalesce(max(last_seen), 0)

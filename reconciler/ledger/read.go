@@ -27,6 +27,12 @@ var ErrUnavailable = errors.New("the ledger cannot be read")
 // age.
 var ErrNotFound = errors.New("the ledger has no such record")
 
+// BadQuery is a query that asks for nothing that there can be.
+type BadQuery string
+
+// Error says what is wrong with it.
+func (b BadQuery) Error() string { return string(b) }
+
 // RunQuery chooses runs. A zero field does not limit.
 type RunQuery struct {
 	Environment string
@@ -72,7 +78,7 @@ func (w *where) before(cursor string) error {
 	}
 	seq, err := strconv.ParseInt(cursor, 10, 64)
 	if err != nil || seq < 1 {
-		return fmt.Errorf("%q is not where a page ended", cursor)
+		return BadQuery(fmt.Sprintf("%q is not where a page ended", cursor))
 	}
 	w.add("seq < ?", seq)
 	return nil

@@ -106,7 +106,7 @@ func (c *Client) CheckLedger(ctx context.Context) (ledger.Report, error) {
 func (c *Client) BackupLedger(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
-	res, err := c.send(ctx, http.MethodPost, PathLedgerBackup, nil)
+	res, err := c.send(ctx, http.MethodPost, PathLedgerBackup, nil, payload{})
 	if err != nil {
 		return err
 	}

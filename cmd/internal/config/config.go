@@ -16,10 +16,19 @@ const (
 	DefaultInterval     = 30 * time.Second
 	DefaultTimeout      = time.Minute
 	DefaultEnvironments = "environments"
+	DefaultLedgerDays   = 90
+	DefaultLedgerMiB    = 256
 )
 
 // minInterval bounds how often a source's remote is asked.
 const minInterval = time.Second
+
+// maxLedgerDays and maxLedgerMiB bound what may be asked for: a hundred years, a
+// tebibyte.
+const (
+	maxLedgerDays = 36_500
+	maxLedgerMiB  = 1 << 20
+)
 
 // maxConcurrency bounds the requests that a target gets at a time.
 const maxConcurrency = 500
@@ -37,6 +46,7 @@ type Config struct {
 	Installation string   `json:"installation"`
 	Log          Log      `json:"log"`
 	Server       Server   `json:"server,omitzero"`
+	Ledger       Ledger   `json:"ledger"`
 	Targets      []Target `json:"targets"`
 	Sources      []Source `json:"sources"`
 }
@@ -47,6 +57,14 @@ type Log struct {
 	Level string `json:"level"`
 	// Format is json, console, or auto: console on a terminal.
 	Format string `json:"format"`
+}
+
+// Ledger bounds what is kept on record.
+type Ledger struct {
+	// MaxDays is how old a record gets.
+	MaxDays int `json:"maxDays"`
+	// MaxMiB is how large the file gets.
+	MaxMiB int `json:"maxMiB"`
 }
 
 // Server says who may change something over HTTP.

@@ -27,6 +27,7 @@ func TestLoadReadsEverything(t *testing.T) {
 	want := Config{
 		Listen: "0.0.0.0:8080", AllowNonLoopback: true, DataDir: here + "/data", Installation: "blue",
 		Log:    Log{Level: "debug", Format: "json"},
+		Ledger: Ledger{MaxDays: 30, MaxMiB: 64},
 		Server: Server{TokenFile: here + "/secrets/token", Hosts: []string{"holdfast.example.org"}},
 		Targets: []Target{
 			{Name: "default", Kubeconfig: here + "/kube/config", Context: "prod", Namespace: "apps", StateNamespace: "holdfast-state", Concurrency: 5},
@@ -62,6 +63,7 @@ func TestLoadFillsInDefaults(t *testing.T) {
 	here, _ := filepath.Abs("testdata")
 	want := Config{
 		Listen: DefaultListen, DataDir: "/data", Installation: DefaultInstallation, Log: Log{Level: "info", Format: "auto"},
+		Ledger:  Ledger{MaxDays: DefaultLedgerDays, MaxMiB: DefaultLedgerMiB},
 		Targets: []Target{{Name: "default", Concurrency: DefaultConcurrency}},
 		Sources: []Source{{
 			Name: "shop", URL: "https://git.example.org/shop.git", Interval: DefaultInterval, Timeout: DefaultTimeout,

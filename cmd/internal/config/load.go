@@ -52,7 +52,7 @@ func decode(file, dir string, data []byte) (Config, error) {
 func defaults() Config {
 	return Config{
 		Listen: DefaultListen, DataDir: DefaultDataDir(), Installation: DefaultInstallation,
-		Log: Log{Level: "info", Format: "auto"},
+		Log: Log{Level: "info", Format: "auto"}, Ledger: Ledger{MaxDays: DefaultLedgerDays, MaxMiB: DefaultLedgerMiB},
 	}
 }
 
@@ -68,6 +68,7 @@ func (d *decoder) config(root *yamldoc.Node, c *Config) {
 		d.labelField("installation", "", &c.Installation),
 		on("log", func(n *yamldoc.Node) { d.log(n, &c.Log) }),
 		on("server", func(n *yamldoc.Node) { d.server(n, &c.Server) }),
+		on("ledger", func(n *yamldoc.Node) { d.ledger(n, &c.Ledger) }),
 		on("targets", func(n *yamldoc.Node) { c.Targets = d.targets(n) }),
 		on("sources", func(n *yamldoc.Node) { c.Sources = d.sources(n) }),
 	)
@@ -87,6 +88,13 @@ func (d *decoder) log(n *yamldoc.Node, l *Log) {
 	d.Mapping(n, "log",
 		d.wordField("level", "log.", &l.Level, logLevels...),
 		d.wordField("format", "log.", &l.Format, logFormats...),
+	)
+}
+
+func (d *decoder) ledger(n *yamldoc.Node, l *Ledger) {
+	d.Mapping(n, "ledger",
+		d.countField("maxDays", "ledger.", maxLedgerDays, &l.MaxDays),
+		d.countField("maxMiB", "ledger.", maxLedgerMiB, &l.MaxMiB),
 	)
 }
 

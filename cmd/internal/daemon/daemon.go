@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/cmd/internal/server"
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
 
@@ -46,6 +47,9 @@ type daemon struct {
 	log     zerolog.Logger
 	book    *drift.Book
 	metrics *metrics
+	ledger  *ledger.Ledger
+	// earlier are the last runs on record from before the start, by environment.
+	earlier map[string]reconciler.Run
 	// now is the generation in force; readers may hold an older one for a moment.
 	now atomic.Pointer[generation]
 	// reloads holds a token when the configuration is to be read again, and
@@ -58,15 +62,17 @@ type daemon struct {
 // data directory is in use, an address cannot be bound, or the configuration
 // cannot be brought to life.
 func Run(ctx context.Context, o Options) error {
-	lock, err := lockDir(o.Config.DataDir)
+	lock, err := LockDir(o.Config.DataDir)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
 	frugal()
 	d := &daemon{opts: o, log: o.Logger, book: drift.NewBook(), reloads: make(chan struct{}, 1)}
-	d.metrics = newMetrics(d.Environments)
-	first, err := build(o.Config, o.Version, d.book, d.metrics, o.Logger)
+	stop := d.keepRecord(ctx)
+	defer stop()
+	d.metrics = newMetrics(d.Environments, d.ledger.Stats)
+	first, err := build(o.Config, o.Version, d.book, d.metrics, d.observer(), o.Logger)
 	if err != nil {
 		return err
 	}
@@ -85,7 +91,7 @@ func Run(ctx context.Context, o Options) error {
 
 func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	srv := server.New(server.Options{
-		Engine: d, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
+		Engine: d, Ledger: d.ledger, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
 		TokenFile: d.opts.Config.Server.TokenFile, Hosts: d.opts.Config.Server.Hosts, Version: d.opts.Version,
 	})
 	group, ctx := errgroup.WithContext(ctx)
@@ -161,11 +167,11 @@ func (d *daemon) prepare(resync bool) *generation {
 		}
 		return nil
 	}
-	if cfg.Listen != old.Listen || cfg.DataDir != old.DataDir || !reflect.DeepEqual(cfg.Server, old.Server) {
-		d.log.Warn().Msg("listen, dataDir and server take effect at the next start")
-		cfg.Listen, cfg.DataDir, cfg.Server = old.Listen, old.DataDir, old.Server
+	if cfg.Listen != old.Listen || cfg.DataDir != old.DataDir || cfg.Ledger != old.Ledger || !reflect.DeepEqual(cfg.Server, old.Server) {
+		d.log.Warn().Msg("listen, dataDir, ledger and server take effect at the next start")
+		cfg.Listen, cfg.DataDir, cfg.Ledger, cfg.Server = old.Listen, old.DataDir, old.Ledger, old.Server
 	}
-	next, err := build(cfg, d.opts.Version, d.book, d.metrics, d.log)
+	next, err := build(cfg, d.opts.Version, d.book, d.metrics, d.observer(), d.log)
 	if err != nil {
 		d.log.Error().Err(err).Msg("new configuration cannot be used; the old one stays")
 		return nil
@@ -207,6 +213,7 @@ func (d *daemon) resyncAll(actor string) {
 		return
 	}
 	for _, r := range runs {
+		d.ledger.Record(ledger.Action{At: time.Now(), Actor: actor, Verb: "resync", Environment: r.Environment, Outcome: r.ID})
 		d.log.Info().Str("environment", r.Environment).Str("run", r.ID).Str("actor", actor).Msg("resync asked for")
 	}
 }
@@ -232,7 +239,13 @@ func (d *daemon) ready() error {
 // The methods below are the server's view of the engine in force.
 
 // Environments implements server.Engine.
-func (d *daemon) Environments() []reconciler.Status { return d.now.Load().engine.Environments() }
+func (d *daemon) Environments() []reconciler.Status {
+	all := d.now.Load().engine.Environments()
+	for i := range all {
+		d.addEarlier(&all[i])
+	}
+	return all
+}
 
 // SourceProblems implements server.Engine.
 func (d *daemon) SourceProblems() map[string]sources.Problems {
@@ -241,7 +254,9 @@ func (d *daemon) SourceProblems() map[string]sources.Problems {
 
 // Environment implements server.Engine.
 func (d *daemon) Environment(name string) (reconciler.Status, bool) {
-	return d.now.Load().engine.Environment(name)
+	s, ok := d.now.Load().engine.Environment(name)
+	d.addEarlier(&s)
+	return s, ok
 }
 
 // Drift implements server.Engine.

@@ -33,7 +33,7 @@ type generation struct {
 }
 
 // build does all that can fail, and starts nothing.
-func build(cfg config.Config, version string, book *drift.Book, m *metrics, log zerolog.Logger) (*generation, error) {
+func build(cfg config.Config, version string, book *drift.Book, m *metrics, o reconciler.Observer, log zerolog.Logger) (*generation, error) {
 	g := &generation{config: cfg, targets: map[string]*target{}, followers: map[string]*follower{}}
 	drivers := map[string]reconciler.Driver{}
 	var problems []error
@@ -46,7 +46,7 @@ func build(cfg config.Config, version string, book *drift.Book, m *metrics, log 
 		g.targets[c.Name], drivers[c.Name] = t, t
 	}
 	g.engine = reconciler.New(reconciler.Options{
-		Drivers: drivers, Refresh: g.refresh, Observer: m, Log: log, Book: book,
+		Drivers: drivers, Refresh: g.refresh, Observer: o, Log: log, Book: book,
 	})
 	renderer := render.New(render.Options{})
 	for _, c := range cfg.Sources {

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// lockDir takes the data directory for this process, until the file is closed or
+// LockDir takes the data directory for this process, until the file is closed or
 // the process dies.
-func lockDir(dir string) (*os.File, error) {
+func LockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}

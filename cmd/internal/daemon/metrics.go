@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 )
 
 // metrics is what Holdfast counts. It implements reconciler.Observer.
@@ -24,6 +25,7 @@ type metrics struct {
 	polls     *prometheus.CounterVec
 	pollTime  *prometheus.HistogramVec
 	statusNow func() []reconciler.Status
+	ledgerNow func() ledger.Stats
 	// ran holds a token after a run that did or read much.
 	ran chan struct{}
 }
@@ -32,7 +34,7 @@ type metrics struct {
 // milliseconds, first applies seconds.
 var short = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
-func newMetrics(status func() []reconciler.Status) *metrics {
+func newMetrics(status func() []reconciler.Status, ledger func() ledger.Stats) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
@@ -49,8 +51,8 @@ func newMetrics(status func() []reconciler.Status) *metrics {
 		resolve:   histogram("holdfast_drift_resolve_seconds", "From first seeing a drift to its end.", "environment"),
 		polls:     counter("holdfast_source_polls_total", "Looks at a source, by outcome.", "source", "outcome"),
 		pollTime:  histogram("holdfast_source_poll_seconds", "How long looks at a source took.", "source"),
-		statusNow: status,
-		ran:       make(chan struct{}, 1),
+		statusNow: status, ledgerNow: ledger,
+		ran: make(chan struct{}, 1),
 	}
 	m.registry.MustRegister(m.runs, m.runTime, m.drifts, m.detect, m.resolved, m.resolve, m.polls, m.pollTime, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -79,6 +81,9 @@ func (m *metrics) DriftSeen(e drift.Episode, took time.Duration) {
 	m.detect.WithLabelValues(e.Environment).Observe(took.Seconds())
 }
 
+// DriftChanged implements reconciler.Observer.
+func (m *metrics) DriftChanged(drift.Episode) {}
+
 // DriftEnded implements reconciler.Observer.
 func (m *metrics) DriftEnded(e drift.Episode) {
 	m.resolved.WithLabelValues(e.Environment, string(e.State)).Inc()
@@ -103,7 +108,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descOpen, descObjects, descSync, descAsOf} {
+	for _, d := range append(ledgerDescs, descOpen, descObjects, descSync, descAsOf) {
 		ch <- d
 	}
 }
@@ -111,6 +116,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector: gauges come from the status, so they
 // cannot disagree with it.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	collectLedger(m.ledgerNow(), ch)
 	for _, s := range m.statusNow() {
 		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{s.Name}, labels...)...)

@@ -107,7 +107,7 @@ func TestResyncWithoutWaitIsPending(t *testing.T) {
 		t.Errorf("%d %+v", res.StatusCode, got)
 	}
 	want := reconciler.Trigger{Reason: reconciler.ReasonOnCall, Actor: "socket", Verify: true, Fetch: true}
-	if f.asked[0] != nil || f.trig[0] != want {
+	if f.asked[0] != nil || !cmp.Equal(f.trig[0], want) {
 		t.Errorf("engine was asked for %v, %+v", f.asked, f.trig)
 	}
 	for _, part := range []string{`"actor":"socket"`, `"request":"call-1"`, `"runs":["run-dev","run-prod"]`, `"message":"resync asked for"`} {
