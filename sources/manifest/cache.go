@@ -25,6 +25,7 @@ type Cache struct {
 type cacheKey struct {
 	content, path string
 	dialect       Dialect
+	references    bool
 }
 
 type cacheEntry struct {

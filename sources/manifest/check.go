@@ -27,6 +27,9 @@ func (c *checker) fail(message, hint string, field ...string) {
 	c.p.at(c.doc, c.name, message, hint, field...)
 }
 
+// later says that a text is checked when its parameters were put in.
+func (c *checker) later(s string) bool { return c.p.o.References && strings.Contains(s, "${") }
+
 var kindPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,62}$`)
 
 // identity reads what names the object.
@@ -95,6 +98,9 @@ func (c *checker) namespace(metadata map[string]any) string {
 		delete(metadata, "namespace")
 		return ""
 	}
+	if c.later(value) {
+		return value
+	}
 	if len(validation.IsDNS1123Label(value)) > 0 {
 		c.fail("metadata.namespace is not the name of a namespace", "at most 63 lower case letters, digits and dashes", "metadata", "namespace")
 		return ""
@@ -115,6 +121,9 @@ func (c *checker) objectName(metadata map[string]any, id sources.ID) string {
 			c.fail("has no metadata.name", "", "metadata")
 		}
 		return ""
+	}
+	if c.later(name) {
+		return name
 	}
 	if wrong, hint := badName(id, name); wrong != "" {
 		c.fail("metadata.name "+wrong, hint, "metadata", "name")
@@ -186,7 +195,7 @@ func (c *checker) label(field, key string, value any) {
 		c.fail(where+" is not a valid key", "[PREFIX/]NAME, the name at most 63 letters, digits, '-', '_' and '.'", "metadata", field, key)
 		return
 	}
-	if field == "labels" && len(validation.IsValidLabelValue(s)) > 0 {
+	if field == "labels" && !c.later(s) && len(validation.IsValidLabelValue(s)) > 0 {
 		c.fail(where+" is not a valid value of a label", "at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit", "metadata", field, key)
 	}
 }

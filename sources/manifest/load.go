@@ -98,7 +98,8 @@ func (l *loader) folder(dir string, parts []string, ignored []gitignore.Pattern)
 	matcher := gitignore.NewMatcher(ignored)
 	for _, e := range entries {
 		if name := e.Name(); name == "Chart.yaml" && !matcher.Match(append(parts[:len(parts):len(parts)], name), false) {
-			l.problem(path.Join(dir, name), "is a Helm chart, which is not rendered here", "list its folder in "+IgnoreFile)
+			l.problem(path.Join(dir, name), "is a Helm chart inside a folder of plain manifests",
+				"let the environment's path be the chart's folder, or list this one in "+IgnoreFile)
 			return nil
 		}
 	}
@@ -124,6 +125,8 @@ func (l *loader) entry(full string, e fs.DirEntry, parts []string, ignored []git
 	case len(parts) > 1 && kustomizations[e.Name()]:
 		l.problem(full, "is a kustomization inside a folder of plain manifests",
 			"let the environment's path be a folder with a kustomization, or list this one in "+IgnoreFile)
+	case kustomizations[e.Name()]:
+		// The folder is read as plain files although it is a kustomization.
 	case IsManifest(e.Name()):
 		return l.file(full)
 	}
@@ -172,7 +175,7 @@ func (l *loader) file(file string) error {
 	if err != nil {
 		return fmt.Errorf("identify %s: %w", file, err)
 	}
-	key := cacheKey{content: id, path: file, dialect: l.o.Dialect}
+	key := cacheKey{content: id, path: file, dialect: l.o.Dialect, references: l.o.References}
 	if items, ok := l.o.Cache.get(key); ok {
 		l.items = append(l.items, items...)
 		return nil
@@ -189,12 +192,40 @@ func (l *loader) file(file string) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", file, err)
 	}
+	data, encrypted, err := l.decrypted(file, data)
+	if err != nil || data == nil {
+		return err
+	}
 	items, problems := Parse(file, data, l.o)
 	if len(problems) > 0 {
 		l.problems = append(l.problems, problems...)
 		return nil
 	}
-	l.o.Cache.put(key, items)
+	if encrypted {
+		for i := range items {
+			items[i].Sensitive = true
+		}
+	} else {
+		l.o.Cache.put(key, items)
+	}
 	l.items = append(l.items, items...)
 	return nil
+}
+
+// decrypted is the content of a file without encryption, nil if that was a
+// problem.
+func (l *loader) decrypted(file string, data []byte) (plain []byte, encrypted bool, err error) {
+	if l.o.Decrypt == nil {
+		return data, false, nil
+	}
+	plain, encrypted, err = l.o.Decrypt(file, data)
+	var p sources.Problem
+	if errors.As(err, &p) {
+		l.problems = append(l.problems, p)
+		return nil, false, nil
+	}
+	if encrypted && err == nil && plain == nil {
+		plain = []byte{}
+	}
+	return plain, encrypted, err
 }

@@ -51,6 +51,13 @@ type Options struct {
 	MaxDepth int
 	// Dialect is whose reading counts. Default: Kubectl.
 	Dialect Dialect
+	// References says that names and labels may hold ${…}, which is replaced, and
+	// checked, later.
+	References bool
+	// Decrypt gives the content of an encrypted file, and says whether it was
+	// one. What was, is remembered by no cache and gives sensitive items. Without
+	// it, encrypted objects are problems.
+	Decrypt func(file string, data []byte) (plain []byte, encrypted bool, err error)
 	// Cache, which may be nil, remembers what files held.
 	Cache *Cache
 }
@@ -104,6 +111,25 @@ func Object(origin sources.Origin, data []byte, o Options) ([]sources.Item, sour
 	p.document(value, document{line: origin.Line})
 	return p.items, p.problems
 }
+
+// Rendered reads the objects that a template gave. Their lines are not those of
+// the template, so the items have none, and problems say which line they mean.
+func Rendered(template, layer string, data []byte, o Options) ([]sources.Item, sources.Problems) {
+	items, problems := Parse(template, data, o)
+	for i := range items {
+		items[i].Origin.Layer, items[i].Origin.Line = layer, 0
+	}
+	for i, p := range problems {
+		if p.Line > 0 {
+			problems[i].Message = fmt.Sprintf("on line %d of what it renders to: %s", p.Line, p.Message)
+		}
+		problems[i].Line, problems[i].Column = 0, 0
+	}
+	return items, problems
+}
+
+// TooComplex says whether a text may have more nodes than anybody means.
+func TooComplex(text []byte) bool { return tokens(text) > maxTokens }
 
 // parser collects the items and problems of one file.
 type parser struct {

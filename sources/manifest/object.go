@@ -118,7 +118,7 @@ func (p *parser) object(object map[string]any, doc document) {
 		return
 	}
 	if _, encrypted := object["sops"].(map[string]any); encrypted {
-		c.fail("is encrypted with SOPS, which is not decrypted here", "take it out of the folder, or list it in "+IgnoreFile, "sops")
+		c.fail("is encrypted with SOPS, and is not decrypted here", "name the keys under spec.decryption.sops.keys, or list the file in "+IgnoreFile, "sops")
 		return
 	}
 	secret := id.Group == "" && id.Kind == "Secret"
@@ -171,6 +171,70 @@ func encode(value any) ([]byte, error) {
 // WithNamespace is the item in another namespace, or in none. Items are values:
 // the one given stays as it is.
 func WithNamespace(item sources.Item, namespace string) (sources.Item, error) {
+	id := item.ID
+	id.Namespace = namespace
+	return withMetadata(item, id, func(metadata map[string]json.RawMessage) error {
+		delete(metadata, "namespace")
+		if namespace == "" {
+			return nil
+		}
+		var err error
+		metadata["namespace"], err = encode(namespace)
+		return err
+	})
+}
+
+// WithoutAnnotation is the item without an annotation.
+func WithoutAnnotation(item sources.Item, key string) (sources.Item, error) {
+	return withMetadata(item, item.ID, func(metadata map[string]json.RawMessage) error {
+		var all map[string]json.RawMessage
+		if metadata["annotations"] == nil {
+			return nil
+		}
+		if err := json.Unmarshal(metadata["annotations"], &all); err != nil {
+			return fmt.Errorf("decode metadata.annotations: %w", err)
+		}
+		delete(all, key)
+		delete(metadata, "annotations")
+		if len(all) == 0 {
+			return nil
+		}
+		var err error
+		metadata["annotations"], err = encode(all)
+		return err
+	})
+}
+
+// WithMetadata is the item with labels and annotations added, over those that it
+// has.
+func WithMetadata(item sources.Item, labels, annotations map[string]string) (sources.Item, error) {
+	return withMetadata(item, item.ID, func(metadata map[string]json.RawMessage) error {
+		if err := add(metadata, "labels", labels); err != nil {
+			return err
+		}
+		return add(metadata, "annotations", annotations)
+	})
+}
+
+func add(metadata map[string]json.RawMessage, field string, more map[string]string) error {
+	if len(more) == 0 {
+		return nil
+	}
+	all := map[string]string{}
+	if raw := metadata[field]; raw != nil {
+		if err := json.Unmarshal(raw, &all); err != nil {
+			return fmt.Errorf("decode metadata.%s: %w", field, err)
+		}
+	}
+	for key, value := range more {
+		all[key] = value
+	}
+	var err error
+	metadata[field], err = encode(all)
+	return err
+}
+
+func withMetadata(item sources.Item, id sources.ID, change func(map[string]json.RawMessage) error) (sources.Item, error) {
 	var object, metadata map[string]json.RawMessage
 	if err := json.Unmarshal(item.Body, &object); err != nil {
 		return sources.Item{}, fmt.Errorf("decode %s: %w", item.ID, err)
@@ -178,13 +242,10 @@ func WithNamespace(item sources.Item, namespace string) (sources.Item, error) {
 	if err := json.Unmarshal(object["metadata"], &metadata); err != nil {
 		return sources.Item{}, fmt.Errorf("decode metadata of %s: %w", item.ID, err)
 	}
-	var err error
-	delete(metadata, "namespace")
-	if namespace != "" {
-		if metadata["namespace"], err = encode(namespace); err != nil {
-			return sources.Item{}, err
-		}
+	if err := change(metadata); err != nil {
+		return sources.Item{}, fmt.Errorf("%s: %w", item.ID, err)
 	}
+	var err error
 	if object["metadata"], err = encode(metadata); err != nil {
 		return sources.Item{}, err
 	}
@@ -192,8 +253,6 @@ func WithNamespace(item sources.Item, namespace string) (sources.Item, error) {
 	if err != nil {
 		return sources.Item{}, err
 	}
-	id := item.ID
-	id.Namespace = namespace
 	return sources.NewItem(id, item.Version, item.Origin, body, item.Sensitive), nil
 }
 

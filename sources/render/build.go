@@ -23,35 +23,45 @@ import (
 const maxOutputBytes = 256 << 20
 
 // build runs kustomize in a child.
-func (r *Renderer) build(ctx context.Context, rec *recorder, s *scanner, dir string) ([]sources.Item, error) {
+func (r *Renderer) build(ctx context.Context, rec *recorder, s *scanner, dir string, o manifest.Options) ([]sources.Item, error) {
+	c := &conversation{
+		rec: rec, o: o, program: "kustomize", blamed: s.folders[dir].file,
+		job: job{Dirs: []string{dir}, File: s.folders[dir].file},
+	}
+	c.failed = func(text string) error { return better(explain(text, c.blamed, rec), rec, o) }
+	c.item = func(payload []byte) error { return c.kustomized(dir, payload) }
+	if err := r.converse(ctx, c); err != nil {
+		return nil, err
+	}
+	return c.items, nil
+}
+
+// converse runs a child that does one job, when it is its turn.
+func (r *Renderer) converse(ctx context.Context, c *conversation) error {
 	select {
 	case r.builds <- struct{}{}:
 		defer func() { <-r.builds }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("wait to build %s: %w", dir, ctx.Err())
+		return fmt.Errorf("wait to build %s: %w", c.blamed, ctx.Err())
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, r.o.Timeout, errTimeout)
 	defer cancel()
-	c := &conversation{rec: rec, o: r.o.Manifest, kustomization: s.folders[dir].file, dir: dir}
 	err := r.runChild(ctx, c)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil && errors.Is(context.Cause(ctx), errTimeout):
-		return nil, sources.Problems{{
-			File:    c.kustomization,
-			Message: "kustomize took longer than " + r.o.Timeout.String() + " and was stopped",
+		return sources.Problems{{
+			File:    c.blamed,
+			Message: c.program + " took longer than " + r.o.Timeout.String() + " and was stopped",
 			Hint:    "fewer objects in one environment build faster; lists without transformers need no kustomize",
 		}}
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("build %s: %w", dir, context.Cause(ctx))
+		return fmt.Errorf("build %s: %w", c.blamed, context.Cause(ctx))
 	default:
-		return nil, err
+		return err
 	}
-	if len(c.problems) > 0 {
-		manifest.SortProblems(c.problems)
-		return nil, c.problems
-	}
-	return c.items, nil
+	manifest.SortProblems(c.problems)
+	return c.problems.Err()
 }
 
 var errTimeout = errors.New("the build took too long")
@@ -77,14 +87,14 @@ func (r *Renderer) runChild(ctx context.Context, c *conversation) error {
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return fmt.Errorf("start kustomize: %w", err)
+		return fmt.Errorf("start a child to render: %w", err)
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return fmt.Errorf("start kustomize: %w", err)
+		return fmt.Errorf("start a child to render: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start kustomize: %w", err)
+		return fmt.Errorf("start a child to render: %w", err)
 	}
 	talked := c.talk(newPipe(stdout, stdin))
 	if talked != nil {
@@ -102,15 +112,15 @@ func (r *Renderer) runChild(ctx context.Context, c *conversation) error {
 	var exit *exec.ExitError
 	if errors.As(waited, &exit) && outOfMemory(exit, stderr.String()) {
 		return sources.Problems{{
-			File:    c.kustomization,
-			Message: fmt.Sprintf("kustomize took more than %d MiB of memory and was stopped", r.o.MemoryBytes>>20),
+			File:    c.blamed,
+			Message: fmt.Sprintf("%s took more than %d MiB of memory and was stopped", c.program, r.o.MemoryBytes>>20),
 			Hint:    "split the environment",
 		}}
 	}
 	if waited != nil && (errors.Is(talked, io.EOF) || errors.Is(talked, io.ErrUnexpectedEOF)) {
 		return c.crashed(waited, stderr.String())
 	}
-	return fmt.Errorf("build %s: %w", c.dir, talked)
+	return fmt.Errorf("build %s: %w", c.blamed, talked)
 }
 
 // outOfMemory says whether a child ended because of its memory bound.
@@ -122,14 +132,14 @@ func outOfMemory(exit *exec.ExitError, stderr string) bool {
 // crashed is the problem of a child that ended without a word. Its last words
 // are only a hint: a library may put input into a panic.
 func (c *conversation) crashed(waited error, stderr string) error {
-	message := "kustomize crashed on this input: " + waited.Error()
+	message := c.program + " crashed on this input: " + waited.Error()
 	for line := range strings.Lines(stderr) {
 		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
-			message = "kustomize crashed on this input: " + strings.TrimSpace(line)
+			message = c.program + " crashed on this input: " + strings.TrimSpace(line)
 			break
 		}
 	}
-	return sources.Problems{{File: c.kustomization, Message: message}}
+	return sources.Problems{{File: c.blamed, Message: message}}
 }
 
 func (r *Renderer) executable() string {
@@ -141,18 +151,27 @@ func (r *Renderer) executable() string {
 
 // conversation is the parent's side of one build.
 type conversation struct {
-	rec           *recorder
-	o             manifest.Options
-	dir           string
-	kustomization string
-	output        int
-	items         []sources.Item
-	problems      sources.Problems
+	rec *recorder
+	o   manifest.Options
+	job job
+	// program names what the child runs, and blamed the file that it is about.
+	program, blamed string
+	// overlay are files that only the child sees. They come before those of the
+	// snapshot.
+	overlay map[string][]byte
+	// item takes one thing that the child made, failed makes an error of what it
+	// says went wrong.
+	item   func(payload []byte) error
+	failed func(text string) error
+
+	output   int
+	items    []sources.Item
+	problems sources.Problems
 }
 
 // talk gives the child its job and answers until it is done.
 func (c *conversation) talk(p *pipe) error {
-	j, err := json.Marshal(job{Dir: c.dir, File: c.kustomization})
+	j, err := json.Marshal(c.job)
 	if err != nil {
 		return err
 	}
@@ -175,7 +194,7 @@ func (c *conversation) talk(p *pipe) error {
 			}
 		case frameItem:
 			if c.output += len(payload); c.output > maxOutputBytes {
-				return sources.Problems{{File: c.kustomization, Message: fmt.Sprintf("kustomize gave more than %d MiB", maxOutputBytes>>20)}}
+				return sources.Problems{{File: c.blamed, Message: fmt.Sprintf("%s gave more than %d MiB", c.program, maxOutputBytes>>20)}}
 			}
 			if err := c.item(payload); err != nil {
 				return err
@@ -183,7 +202,7 @@ func (c *conversation) talk(p *pipe) error {
 		case frameDone:
 			return nil
 		case frameFailed:
-			return better(explain(string(payload), c.kustomization, c.rec), c.rec, c.o)
+			return c.failed(string(payload))
 		default:
 			return fmt.Errorf("the child sent a frame %q that does not exist", kind)
 		}
@@ -196,6 +215,9 @@ func (c *conversation) talk(p *pipe) error {
 func (c *conversation) answer(kind byte, name string) (byte, []byte, error) {
 	if !fs.ValidPath(name) {
 		return frameAbsent, nil, nil
+	}
+	if answer, content, ok := c.overlaid(kind, name); ok {
+		return answer, content, nil
 	}
 	answer, content, err := c.look(kind, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -210,7 +232,7 @@ func (c *conversation) answer(kind byte, name string) (byte, []byte, error) {
 func (c *conversation) look(kind byte, name string) (byte, []byte, error) {
 	switch kind {
 	case frameRead:
-		data, err := c.rec.read(name)
+		data, err := c.rec.plain(name)
 		return frameContent, data, err
 	case frameList:
 		names, err := c.rec.list(name)
@@ -227,13 +249,31 @@ func (c *conversation) look(kind byte, name string) (byte, []byte, error) {
 	return frameAbsent, nil, nil
 }
 
-func (c *conversation) item(payload []byte) error {
+// overlaid answers for the files that only the child sees.
+func (c *conversation) overlaid(kind byte, name string) (answer byte, content []byte, ok bool) {
+	if data, there := c.overlay[name]; there {
+		if kind == frameRead {
+			return frameContent, data, true
+		}
+		return frameFile, nil, kind == frameStat
+	}
+	for file := range c.overlay {
+		if path.Dir(file) == name && kind == frameStat {
+			return frameFolder, nil, true
+		}
+	}
+	// What is not there is nobody's input.
+	return frameAbsent, nil, c.overlay != nil && strings.HasPrefix(name, overlayDir+"/")
+}
+
+// kustomized takes an object that kustomize made.
+func (c *conversation) kustomized(dir string, payload []byte) error {
 	var b built
 	if err := json.Unmarshal(payload, &b); err != nil {
 		return fmt.Errorf("decode an item: %w", err)
 	}
-	origin := sources.Origin{File: c.kustomization, Layer: LayerKustomize}
-	if from := path.Join(c.dir, b.Origin); b.Origin != "" && fs.ValidPath(from) {
+	origin := sources.Origin{File: c.blamed, Layer: LayerKustomize}
+	if from := path.Join(dir, b.Origin); b.Origin != "" && fs.ValidPath(from) {
 		origin.File = from
 	}
 	items, problems := manifest.Object(origin, b.Object, c.o)

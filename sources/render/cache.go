@@ -2,6 +2,9 @@ package render
 
 import (
 	"container/list"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"sync"
 )
@@ -16,9 +19,11 @@ type cache struct {
 	entries map[cacheKey]*list.Element
 }
 
+// cacheKey is the path of a request and a digest of all else that it says but
+// the tree and the scopes.
 type cacheKey struct {
-	path, namespace string
-	create          bool
+	path string
+	asks [sha256.Size]byte
 }
 
 type cacheEntry struct {
@@ -36,7 +41,20 @@ func newCache(limit int) *cache {
 }
 
 func keyOf(req Request) cacheKey {
-	return cacheKey{req.Path, req.DefaultNamespace, req.CreateNamespace}
+	keys := "none"
+	if req.Decrypter != nil {
+		keys = req.Decrypter.ID()
+	}
+	asks, err := json.Marshal([]any{
+		req.Kind, req.DefaultNamespace, req.CreateNamespace, req.Labels, req.Annotations,
+		req.Images, req.Replicas, req.Patches, req.Release, req.Helm, req.Values, req.Capabilities, keys,
+	})
+	if err != nil {
+		// Values come from YAML and are encodable; should one not be, no two
+		// requests with it may be taken for the same.
+		asks = []byte(rand.Text())
+	}
+	return cacheKey{req.Path, sha256.Sum256(asks)}
 }
 
 // get answers a request from an earlier one if nothing that it depended on has

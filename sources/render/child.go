@@ -22,9 +22,13 @@ const childVariable = "HOLDFAST_RENDER_CHILD"
 
 // job is what the parent asks for.
 type job struct {
-	Dir string `json:"dir"`
-	// File is the kustomization file in Dir.
-	File string `json:"file"`
+	// Dirs are folders with kustomizations, built one after the other.
+	Dirs []string `json:"dirs,omitempty"`
+	// File is the kustomization file of the only one, which is to say where its
+	// objects come from.
+	File string `json:"file,omitempty"`
+	// Chart, when not nil, is rendered instead.
+	Chart *chartJob `json:"chart,omitempty"`
 }
 
 // built is one object as kustomize made it.
@@ -107,7 +111,11 @@ func serveJob(p *pipe) error {
 	if err := json.Unmarshal(payload, &j); err != nil {
 		return fmt.Errorf("decode the job: %w", err)
 	}
-	if err := buildJob(p, j); err != nil {
+	do := buildJob
+	if j.Chart != nil {
+		do = chartsJob
+	}
+	if err := do(p, j); err != nil {
 		return p.send(frameFailed, []byte(err.Error()))
 	}
 	return p.send(frameDone, nil)
@@ -119,13 +127,20 @@ func buildJob(p *pipe, j job) (err error) {
 			err = fmt.Errorf("kustomize panicked: %v", r)
 		}
 	}()
-	files := &childFS{pipe: p}
-	files.traced, files.tracedContent = files.withOrigins(j)
-	built, err := fluxkustomize.Build(files, inRoot(j.Dir))
-	if err != nil {
-		return err
+	for _, dir := range j.Dirs {
+		files := &childFS{pipe: p}
+		if j.File != "" {
+			files.traced, files.tracedContent = files.withOrigins(j)
+		}
+		built, err := fluxkustomize.Build(files, inRoot(dir))
+		if err != nil {
+			return err
+		}
+		if err := sendItems(p, built, files.traced != ""); err != nil {
+			return err
+		}
 	}
-	return sendItems(p, built, files.traced != "")
+	return nil
 }
 
 // withOrigins is the job's kustomization with a field added that makes kustomize

@@ -16,7 +16,7 @@ const RaceEnabled = raceEnabled
 func (r *Renderer) Build(ctx context.Context, tree sources.Tree, dir, file string) ([]sources.Item, Inputs, error) {
 	rec := newRecorder(tree, r.o)
 	s := &scanner{rec: rec, folders: map[string]*kustomization{dir: {dir: dir, file: file}}}
-	items, err := r.build(ctx, rec, s, dir)
+	items, err := r.build(ctx, rec, s, dir, r.o.Manifest)
 	return items, rec.inputs(), err
 }
 
@@ -31,5 +31,5 @@ func (r *Renderer) LoadListed(tree sources.Tree, dir string) ([]sources.Item, bo
 	if !ok {
 		return nil, false, nil
 	}
-	return r.loadListed(rec, files)
+	return r.loadListed(rec, files, r.o.Manifest)
 }

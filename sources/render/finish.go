@@ -38,6 +38,11 @@ func finish(items []sources.Item, req Request) ([]sources.Item, sources.Problems
 			done = withNamespaceItem(done, req)
 		}
 	}
+	for i := range done {
+		if err := commonMetadata(&done[i], req); err != nil {
+			problems = append(problems, sources.ProblemsOf(err)...)
+		}
+	}
 	manifest.SortItems(done)
 	problems = append(problems, manifest.Duplicates(done)...)
 	manifest.SortProblems(problems)
@@ -46,7 +51,8 @@ func finish(items []sources.Item, req Request) ([]sources.Item, sources.Problems
 
 // place fills in the default namespace. A namespace where none belongs is a
 // problem if somebody wrote it there, and is taken off if kustomize did, whose
-// namespace field cannot know that a custom kind has none.
+// namespace field cannot know that a custom kind has none, or a chart, since Helm
+// overlooks it.
 func place(item sources.Item, scopes Scopes, namespace string) (sources.Item, error) {
 	namespaced, known := scopes.Namespaced(item.ID.Group, item.ID.Kind)
 	switch {
@@ -56,7 +62,7 @@ func place(item sources.Item, scopes Scopes, namespace string) (sources.Item, er
 		return manifest.WithNamespace(item, namespace)
 	case namespaced || item.ID.Namespace == "":
 		return item, nil
-	case item.Origin.Layer == LayerKustomize:
+	case item.Origin.Layer == LayerKustomize, item.Origin.Layer == LayerHelm:
 		return manifest.WithNamespace(item, "")
 	}
 	return item, sources.Problem{
@@ -77,4 +83,18 @@ func withNamespaceItem(items []sources.Item, req Request) []sources.Item {
 	body := fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":%s}}`, name)
 	origin := sources.Origin{File: req.Path, Layer: LayerNamespace}
 	return append(items, sources.NewItem(id, "v1", origin, body, false))
+}
+
+// commonMetadata adds what the spec asks for to an object's metadata, and to that
+// alone: a selector cannot be changed later, and a pod template's label would
+// restart the pods.
+func commonMetadata(item *sources.Item, req Request) error {
+	if len(req.Labels)+len(req.Annotations) == 0 {
+		return nil
+	}
+	next, err := manifest.WithMetadata(*item, req.Labels, req.Annotations)
+	if err == nil {
+		*item = next
+	}
+	return err
 }

@@ -7,21 +7,27 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/holdfast-gitops/holdfast/internal/testkit/treetest"
+	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/render"
+	"github.com/holdfast-gitops/holdfast/sources/sops"
 )
 
 var update = flag.Bool("update", false, "write the answers that the code gives into testdata")
 
 // TestRender compares what each archive in testdata renders to with its file
 // "want". The first line of an archive's comment has the path, and after it
-// words of the form key=value: namespace, create.
+// words of the form key=value: namespace, create, and keys=true for the keys in
+// the testdata of package sops. A file "request" has more of the request.
 func TestRender(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -43,7 +49,7 @@ func TestRender(t *testing.T) {
 				}
 				input.Files = append(input.Files, f)
 			}
-			got := renderText(t.Context(), request(input))
+			got := renderText(t.Context(), request(t, input))
 			if strings.Contains(got, "hunter") {
 				t.Errorf("a secret is told:\n%s", got)
 			}
@@ -61,19 +67,43 @@ func TestRender(t *testing.T) {
 	}
 }
 
-func request(archive *txtar.Archive) render.Request {
+func request(t *testing.T, archive *txtar.Archive) render.Request {
+	t.Helper()
 	first, _, _ := strings.Cut(string(archive.Comment), "\n")
 	words := strings.Fields(first)
-	req := render.Request{Tree: treetest.FromTxtar(archive), Path: words[0]}
+	files := *archive
+	files.Files = slices.DeleteFunc(slices.Clone(archive.Files), func(f txtar.File) bool { return f.Name == "request" })
+	req := render.Request{
+		Tree: treetest.FromTxtar(&files), Path: words[0],
+		Spec: sources.Origin{File: "environments/e.yaml", Line: 1}, Release: "e",
+	}
 	for _, word := range words[1:] {
 		switch key, value, _ := strings.Cut(word, "="); key {
 		case "namespace":
 			req.DefaultNamespace = value
 		case "create":
 			req.CreateNamespace = value == "true"
+		case "keys":
+			req.Decrypter = testKeys(t)
+		}
+	}
+	for _, f := range archive.Files {
+		if f.Name == "request" {
+			if err := yaml.UnmarshalStrict(f.Data, &req); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	return req
+}
+
+func testKeys(t testing.TB) *sops.Keyring {
+	t.Helper()
+	k, err := sops.Open([]sops.Key{{Name: "test", AgeFile: "../sops/testdata/age.key"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
 func renderText(ctx context.Context, req render.Request) string {
@@ -86,7 +116,11 @@ func renderText(ctx context.Context, req render.Request) string {
 	}
 	var b strings.Builder
 	for _, i := range result.Items {
-		fmt.Fprintf(&b, "%s [%s] %s\n  %s\n", i.Origin, i.Origin.Layer, i.ID, i.Body)
+		body := string(i.Body)
+		if i.Sensitive && i.ID.Kind != "Secret" {
+			body = "sensitive"
+		}
+		fmt.Fprintf(&b, "%s [%s] %s\n  %s\n", i.Origin, i.Origin.Layer, i.ID, body)
 	}
 	for _, i := range result.Inputs {
 		fmt.Fprintf(&b, "input %s %s\n", i.Kind, i.Path)

@@ -2,6 +2,7 @@ package render
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/holdfast-gitops/holdfast/internal/redact"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
 
@@ -110,12 +112,20 @@ type recorder struct {
 	seen      map[Input]bool
 	kinds     map[string]pathKind
 	readsLeft int
+
+	// ctx bounds decryption. A recorder lives as long as one render.
+	ctx       context.Context
+	decrypter Decrypter
+	redactor  *redact.Redactor
+	// secrets are the values that this render decrypted.
+	secrets redact.Redactor
 }
 
 func newRecorder(tree sources.Tree, o Options) *recorder {
 	return &recorder{
 		tree: tree, maxFile: o.Manifest.MaxFileBytes, left: o.ReadBytes,
 		seen: map[Input]bool{}, kinds: map[string]pathKind{}, readsLeft: maxReads,
+		ctx: context.Background(), redactor: o.Redactor,
 	}
 }
 

@@ -17,8 +17,7 @@ import (
 
 // loadListed loads the files of a list-only kustomization as kustomize reads
 // them. It says whether the result is what kustomize would give.
-func (r *Renderer) loadListed(rec *recorder, files []string) (items []sources.Item, same bool, err error) {
-	o := r.o.Manifest
+func (r *Renderer) loadListed(rec *recorder, files []string, o manifest.Options) (items []sources.Item, same bool, err error) {
 	o.Dialect = manifest.Kustomize
 	for _, f := range files {
 		if err := rec.content(f); err != nil {
