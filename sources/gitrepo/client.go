@@ -57,7 +57,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		buffered := bufio.NewReaderSize(resp.Body, 4<<10)
 		if seen, ok := req.Context().Value(sightingKey{}).(*sighting); ok {
 			head, _ := buffered.Peek(4 << 10) // what is wrong with it shows when it is read
-			seen.offers = offered(func(name string) bool { 
+			seen.offers = offered(func(name string) bool {
 				return bytes.Contains(head, []byte(" "+name)) || bytes.Contains(head, []byte("\x00"+name))
 			})
 		}

@@ -284,7 +284,7 @@ func (o *origin) ask(ctx context.Context) (*listing, error) {
 		}
 	}
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil && !isFailure(err) {
+		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
 		return nil, err

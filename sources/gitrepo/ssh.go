@@ -71,11 +71,13 @@ type sshSession struct {
 	conn    net.Conn
 	client  *ssh.Client
 	session *ssh.Session
-	in      io.WriteCloser
-	out     *bufio.Reader
-	said    excuse
-	asked   bool
-	once    sync.Once
+	// wait gives how the program ended.
+	wait  func() error
+	in    io.WriteCloser
+	out   *bufio.Reader
+	said  excuse
+	asked bool
+	once  sync.Once
 }
 
 func (s *sshSession) run(command string) error {
@@ -84,6 +86,7 @@ func (s *sshSession) run(command string) error {
 		return err
 	}
 	s.session.Stderr = &s.said
+	s.wait = sync.OnceValue(s.session.Wait)
 	if s.in, err = s.session.StdinPipe(); err != nil {
 		return err
 	}
@@ -128,7 +131,7 @@ func (s *sshSession) advertised() (*packp.AdvRefs, error) {
 
 // ended explains why the server's program said no more.
 func (s *sshSession) ended() error {
-	err := s.session.Wait()
+	err := s.wait()
 	if text := s.said.String(); text != "" {
 		return excused(text)
 	}
@@ -244,7 +247,7 @@ func (r *sshStream) Read(p []byte) (int, error) {
 	if n > 0 || err != io.EOF {
 		return n, err
 	}
-	if exit := r.s.session.Wait(); exit == nil {
+	if exit := r.s.wait(); exit == nil {
 		return 0, io.EOF
 	}
 	return 0, r.s.ended()

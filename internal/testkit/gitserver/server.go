@@ -1,5 +1,6 @@
-// Package gitserver serves git repositories over smart HTTP on the loopback, by
-// the git binary's own http-backend, for tests, demonstrations and benchmarks.
+// Package gitserver serves git repositories over smart HTTP and SSH on the
+// loopback, by the git binary's own http-backend and upload-pack, for tests,
+// demonstrations and benchmarks. There are proxies to reach it through, too.
 //
 // It owns a folder of bare repositories, can be told to misbehave in the ways
 // that servers and networks do, and needs no git configuration of the machine
