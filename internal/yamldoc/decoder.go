@@ -98,7 +98,10 @@ func (d *Decoder) List(n *Node, what string) []*Node {
 func (d *Decoder) Text(n *Node, what string, into *string) bool {
 	if n.Kind != Scalar || n.Tag != TagText {
 		hint := ""
-		if n.Kind == Scalar && !n.IsNull() {
+		switch {
+		case n.Ref != "" && n.Kind == Scalar:
+			hint = "write " + strings.TrimSuffix(n.Ref, "}") + "|text}"
+		case n.Kind == Scalar && !n.IsNull():
 			hint = "put it in quotes"
 		}
 		d.Fail(n, what+" must be text, and is "+n.TypeName(), hint)

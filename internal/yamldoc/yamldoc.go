@@ -52,6 +52,8 @@ type Node struct {
 	// File, Line and Column say where it was written; Line and Column count from 1.
 	File         string
 	Line, Column int
+	// Ref is the reference to a parameter that the value came from.
+	Ref string
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/internal/yamldoc"
 	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/manifest"
+	"github.com/holdfast-gitops/holdfast/sources/substitute"
 )
 
 // checker looks at what a spec says as a whole.
@@ -18,7 +19,8 @@ type checker struct {
 	tree sources.Tree
 	doc  *document
 	spec *Spec
-	at   *yamldoc.Node
+	// written is the merged spec before, and at after, parameters were put in.
+	written, at *yamldoc.Node
 }
 
 func (c *checker) check() {
@@ -263,7 +265,7 @@ func (c *checker) preview() {
 	if f := c.at.Get("formerly"); f != nil {
 		c.Fail(f, "spec.formerly is set in a preview, whose environments have names of their own", "leave it out")
 	}
-	if ns := c.at.Get("namespace"); ns != nil && ns.Tag != yamldoc.TagUnknown && c.at.Get("createNamespace") != nil {
+	if ns := c.written.Get("namespace"); ns != nil && !substitute.Refers(ns.Value) && c.at.Get("createNamespace") != nil {
 		c.Fail(ns, "spec.namespace is the same for all previews, and each would create it", "put ${branchSlug} into it, as in "+strings.TrimSuffix(ns.Value, "-")+"-${branchSlug}")
 	}
 }

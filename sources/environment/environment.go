@@ -41,7 +41,9 @@ type Spec struct {
 	// Layers are the documents that Extends led to, the nearest first.
 	Layers []sources.Origin `json:"layers,omitempty" file:"-"`
 	// Values are the parameters' values: what rendered items may refer to. It is
-	// nil when no parameter is declared, and nothing is then substituted.
+	// nil when no parameter is declared, and nothing is then substituted. They are
+	// put into the items before Images, Replicas and Patches, in which they are
+	// already, change them, so that no value is taken for a reference.
 	Values substitute.Values `json:"values,omitempty" file:"-"`
 
 	// Extends names a Blueprint or an Environment of the same repository whose

@@ -158,6 +158,7 @@ func (f *finder) resolve() *Repository {
 			f.broken = append(f.broken, x.doc.broken(x.problems))
 			continue
 		case x.spec.Preview != nil:
+			x.spec.Values = nil // they are each branch's
 			out.Templates = append(out.Templates, Template{Spec: x.spec, doc: x.doc, resolver: &resolver{documents: r.documents}})
 		default:
 			out.Specs = append(out.Specs, x.spec)

@@ -20,9 +20,10 @@ import (
 
 var update = flag.Bool("update", false, "write the answers that the code gives into testdata")
 
-// TestFind compares what is found in each archive of testdata with its file
-// "want". The first line of an archive's comment is the pattern.
-func TestFind(t *testing.T) {
+// TestRead compares what is found in each archive of testdata with its file
+// "want". The first line of an archive's comment is the pattern; the others ask
+// for more: "show NAME", or "branch NAME" for the environments of a branch.
+func TestRead(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no testdata", err)
@@ -42,8 +43,7 @@ func TestFind(t *testing.T) {
 				}
 				input.Files = append(input.Files, f)
 			}
-			pattern, _, _ := strings.Cut(string(archive.Comment), "\n")
-			got := find(treetest.FromTxtar(input), pattern)
+			got := read(treetest.FromTxtar(input), strings.Split(strings.TrimSpace(string(archive.Comment)), "\n"))
 			if *update {
 				input.Files = append(input.Files, txtar.File{Name: "want", Data: []byte(got)})
 				if err := os.WriteFile(file, txtar.Format(input), 0o644); err != nil {
@@ -58,8 +58,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func find(tree sources.Tree, pattern string) string {
-	repo, err := environment.Read(tree, pattern)
+func read(tree sources.Tree, asked []string) string {
+	repo, err := environment.Read(tree, asked[0])
 	if err != nil {
 		return "error: " + err.Error() + "\n"
 	}
@@ -75,6 +75,31 @@ func find(tree sources.Tree, pattern string) string {
 		for _, p := range sources.ProblemsOf(x) {
 			fmt.Fprintf(&b, "  %s\n", p.Error())
 		}
+	}
+	for _, line := range asked[1:] {
+		verb, name, _ := strings.Cut(line, " ")
+		switch verb {
+		case "show":
+			fmt.Fprintf(&b, "\nshow %s\n%s", name, repo.Show(name))
+		case "branch":
+			fmt.Fprintf(&b, "\nbranch %s\n%s", name, ofBranch(repo, name))
+		}
+	}
+	return b.String()
+}
+
+func ofBranch(repo *environment.Repository, branch string) string {
+	var b strings.Builder
+	for _, t := range repo.Templates {
+		if !t.Matches(branch) {
+			continue
+		}
+		spec, err := t.For(branch, "0123456789012345678901234567890123456789")
+		if err != nil {
+			fmt.Fprintf(&b, "%v\n", err)
+			continue
+		}
+		fmt.Fprintf(&b, "%s\n", different(spec))
 	}
 	return b.String()
 }

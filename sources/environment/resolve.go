@@ -56,10 +56,11 @@ func (r *resolver) resolve(doc *document, b builtins) *resolved {
 	tree := mergeLayers(doc, layers)
 	out.spec = newSpec(doc, layers, b)
 	values := r.parameters(d, doc, tree, &out.spec, b)
+	written := tree
 	tree = substituteTree(d, tree, values)
 	d.Into(tree, "spec", &out.spec, checks(r.tree))
 	out.merged = tree
-	c := &checker{Decoder: d, tree: r.tree, doc: doc, spec: &out.spec, at: tree}
+	c := &checker{Decoder: d, tree: r.tree, doc: doc, spec: &out.spec, written: written, at: tree}
 	c.check()
 	out.problems = append(slices.Clip(out.problems), d.Problems...)
 	return out
@@ -114,7 +115,7 @@ func (r *resolver) layers(d *yamldoc.Decoder, doc *document) []*document {
 			d.Fail(n, fmt.Sprintf("spec.extends %q is no spec of this repository", name), hint)
 			return layers
 		case next == doc || slices.Contains(layers, next):
-			d.Fail(n, "spec.extends goes in a circle: "+strings.Join(trail, " → "), "")
+			d.Fail(doc.spec.Get("extends"), "spec.extends goes in a circle: "+strings.Join(trail, " → "), "")
 			return layers
 		case len(layers) == maxLayers:
 			d.Fail(n, fmt.Sprintf("spec.extends goes through more than %d specs", maxLayers), "")
@@ -204,7 +205,11 @@ func replace(d *yamldoc.Decoder, n *yamldoc.Node, values substitute.Values) *yam
 	if len(faults) > 0 || value == substitute.Unknown {
 		return &yamldoc.Node{Tag: yamldoc.TagUnknown, Value: n.Value, File: n.File, Line: n.Line, Column: n.Column}
 	}
-	return n.With(value)
+	out := n.With(value)
+	if n.Tag != out.Tag || out.Kind != yamldoc.Scalar {
+		out.Ref = n.Value
+	}
+	return out
 }
 
 func isPatch(what string) bool { return what == "spec.patches[].patch" }

@@ -2,6 +2,7 @@ package environment
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -66,6 +67,9 @@ func sortedKeys(m map[string]string) []string {
 
 func text(s string) *yamldoc.Node { return &yamldoc.Node{Tag: yamldoc.TagText, Value: s} }
 
+// oldBool is what YAML 1.1 takes for a boolean, and YAML 1.2 for text.
+var oldBool = regexp.MustCompile(`^(?i:y|n|yes|no|on|off)$`)
+
 // print is a node for the encoder.
 func (s shown) print(n *yamldoc.Node) *yaml.Node {
 	out := &yaml.Node{Kind: yaml.ScalarNode, Tag: n.Tag, Value: n.Value}
@@ -88,6 +92,9 @@ func (s shown) print(n *yamldoc.Node) *yaml.Node {
 		}
 		if n.Tag == yamldoc.TagText && len(n.Value) > 60 {
 			out.Style = yaml.LiteralStyle
+		}
+		if n.Tag == yamldoc.TagText && oldBool.MatchString(n.Value) {
+			out.Style = yaml.DoubleQuotedStyle
 		}
 	}
 	return out

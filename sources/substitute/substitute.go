@@ -169,7 +169,7 @@ func (v Values) lookup(name string) (any, *Fault) {
 	case best != "":
 		f.Hint = "did you mean " + best + "? " + literal
 	case len(names) > 0 && len(names) <= 12:
-		f.Hint = "there are " + strings.Join(names, ", ") + "; " + literal
+		f.Hint = "known are " + strings.Join(names, ", ") + "; " + literal
 	default:
 		f.Hint = "declare it under spec.parameters, or " + literal
 	}

@@ -42,7 +42,7 @@ func TestText(t *testing.T) {
 		{"x${branch}y${name}", substitute.Unknown, ""},
 		{"${nam}", nil, `there is no parameter "nam" (did you mean name? for the text itself write $${nam})`},
 		{"${HOME}", nil, `there is no parameter "HOME" (did you mean name? for the text itself write $${HOME})`},
-		{"${KUBERNETES_SERVICE_HOST}", nil, `there is no parameter "KUBERNETES_SERVICE_HOST" (there are branch, debug, hosts, name, nasty, nested, ratio, replicas; for the text itself write $${KUBERNETES_SERVICE_HOST})`},
+		{"${KUBERNETES_SERVICE_HOST}", nil, `there is no parameter "KUBERNETES_SERVICE_HOST" (known are branch, debug, hosts, name, nasty, nested, ratio, replicas; for the text itself write $${KUBERNETES_SERVICE_HOST})`},
 		{"${HOME:-/root}", nil, `${HOME:-/root} is no reference to a parameter (write ${name} with letters, digits and _, or $${HOME:-/root} for the text itself)`},
 		{"${", nil, "${ begins no reference to a parameter (write ${name}, or $${ for the text ${)"},
 		{"${name", nil, "${ begins no reference to a parameter (write ${name}, or $${ for the text ${)"},
