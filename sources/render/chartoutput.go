@@ -41,12 +41,12 @@ func (o *chartOutput) item(payload []byte) error {
 	items, problems := read(o.file(t.Template), LayerHelm, []byte(t.Text), o.c.o)
 	o.c.problems = append(o.c.problems, problems...)
 	for _, item := range items {
-		hooked, keep, problem := hook(item, o.skipHooks)
+		keep, problem := hook(item, o.skipHooks)
 		if problem != nil {
 			o.c.problems = append(o.c.problems, *problem)
 		}
 		if keep {
-			o.c.items = append(o.c.items, hooked)
+			o.c.items = append(o.c.items, item)
 		}
 	}
 	return nil
