@@ -23,6 +23,13 @@ type address struct {
 	host, path string
 }
 
+// CheckURL says what is wrong with the address of a repository, without
+// repeating it.
+func CheckURL(raw string) error {
+	_, err := parseAddress(raw)
+	return err
+}
+
 func parseAddress(raw string) (address, error) {
 	if raw == "" {
 		return address{}, fail(ErrNotFound, "the url is empty", "give the https:// url of a repository")

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-gitops/holdfast/internal/yamldoc"
+	"github.com/holdfast-gitops/holdfast/sources/gitrepo"
 )
 
 var (
@@ -63,13 +64,16 @@ func (d *decoder) checkSource(n *yamldoc.Node, s *Source, what string) {
 		d.Fail(n, what+" has both url and dir", "one source follows one of them")
 	case s.OCI():
 		d.checkOCI(s, what)
+		d.checkNotGit(n, s, what)
 	case s.URL != "":
 		d.checkNotOCI(s, what)
+		d.checkGit(n, s, what)
 		if message, hint := checkURL(s.URL); message != "" {
 			d.Fail(at, what+".url "+message, hint)
 		}
 	default:
-		d.checkDir(s, what)
+		d.checkDir(n, s, what)
+		d.checkNotGit(n, s, what)
 	}
 	if at := d.At[&s.Environments]; at != nil {
 		if message := checkPattern(s.Environments); message != "" {
@@ -79,8 +83,8 @@ func (d *decoder) checkSource(n *yamldoc.Node, s *Source, what string) {
 }
 
 // checkDir refuses what only makes sense for a repository.
-func (d *decoder) checkDir(s *Source, what string) {
-	if at := d.At[&s.Ref]; at != nil {
+func (d *decoder) checkDir(n *yamldoc.Node, s *Source, what string) {
+	if at := d.At[&s.Ref]; at != nil && at == n.Get("ref") {
 		d.Fail(at, what+".ref is for a git repository, and this is a directory", "")
 	}
 	if s.Credentials != (Credentials{}) {
@@ -94,12 +98,14 @@ func (d *decoder) checkDir(s *Source, what string) {
 // checkURL says what is wrong with the address of a repository. The message
 // never repeats the address, which may hold credentials.
 func checkURL(raw string) (message, hint string) {
-	if !strings.Contains(raw, "://") {
-		host, path, scp := strings.Cut(raw, ":")
-		if scp && path != "" && !strings.Contains(host, "/") {
-			return "is an ssh address, which is not supported", "use the repository's https:// url"
+	if isSSH(raw) {
+		if err := gitrepo.CheckURL(raw); err != nil {
+			return "is wrong: " + err.Error(), ""
 		}
-		return "names no protocol", "begin it with https://, or follow a local folder with dir:"
+		return "", ""
+	}
+	if !strings.Contains(raw, "://") {
+		return "names no protocol", "begin it with https:// or ssh://, or follow a local folder with dir:"
 	}
 	u, err := url.Parse(raw)
 	switch {
@@ -108,7 +114,7 @@ func checkURL(raw string) (message, hint string) {
 	case u.Scheme == "file":
 		return "is a local path", "follow a local folder with dir:"
 	case u.Scheme != "https" && u.Scheme != "http":
-		return "has a scheme that is not supported", "use https://"
+		return "has a scheme that is not supported", "use https:// or ssh://"
 	case u.User != nil:
 		return "holds credentials, and this file is no place for them", "use credentials: with a username and a passwordFile, or a tokenFile"
 	case u.Host == "" || u.RawQuery != "" || u.Fragment != "":

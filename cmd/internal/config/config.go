@@ -100,7 +100,8 @@ type Source struct {
 	Name string `json:"name"`
 	URL  string `json:"url,omitempty"`
 	Dir  string `json:"dir,omitempty"`
-	// Ref is a branch, a tag or a commit; empty is the default branch. Of an OCI
+	// Ref is a branch, a tag or a commit; empty is the default branch. The keys
+	// branch, tag and commit of the file become full names here. Of an OCI
 	// artifact it is a tag or a digest; empty is latest.
 	Ref string `json:"ref,omitempty"`
 	// Semver, instead of Ref, is a range of versions: the highest tag in it is
@@ -108,6 +109,11 @@ type Source struct {
 	Semver string `json:"semver,omitempty"`
 	// CAFile holds certificates to trust beside the system's.
 	CAFile string `json:"caFile,omitempty"`
+	// CertFile and KeyFile are the certificate that is shown to a git server.
+	CertFile string `json:"certFile,omitempty"`
+	KeyFile  string `json:"keyFile,omitempty"`
+	SSH      SSH    `json:"ssh,omitzero"`
+	Proxy    Proxy  `json:"proxy,omitzero"`
 	// Insecure talks http to the registry of an OCI artifact.
 	Insecure bool `json:"insecure,omitempty"`
 	// Interval is how often the source is looked at, Timeout how long one look
@@ -125,12 +131,15 @@ type Source struct {
 }
 
 // Credentials say where those for a source are read: a username with the file of
-// its password, the file of a token, or for an OCI artifact a docker
-// configuration.
+// its password, the file of a token, a GitHub App, or for an OCI artifact a
+// docker configuration.
 type Credentials struct {
 	Username     string `json:"username,omitempty"`
 	PasswordFile string `json:"passwordFile,omitempty"`
 	TokenFile    string `json:"tokenFile,omitempty"`
+	// BearerTokenFile holds a token that is sent as such, and not as a password.
+	BearerTokenFile string    `json:"bearerTokenFile,omitempty"`
+	GitHubApp       GitHubApp `json:"githubApp,omitzero"`
 	// DockerConfigFile is as docker login writes it.
 	DockerConfigFile string `json:"dockerConfigFile,omitempty"`
 }

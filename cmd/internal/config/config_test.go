@@ -43,6 +43,27 @@ func TestLoadReadsEverything(t *testing.T) {
 			Name: "artifact", URL: "oci://registry.example.org/team/config", Semver: ">=1.2.0 <2.0.0", CAFile: here + "/ca.pem", Insecure: true,
 			Interval: DefaultInterval, Timeout: DefaultTimeout, Environments: DefaultEnvironments,
 			Credentials: Credentials{DockerConfigFile: here + "/docker.json"}, Grants: grants,
+		}, {
+			Name: "signed-in", URL: "git@git.example.org:team/shop.git", Ref: "refs/heads/release/2",
+			Interval: DefaultInterval, Timeout: DefaultTimeout, Environments: DefaultEnvironments,
+			SSH: SSH{
+				KeyFiles: []string{here + "/keys/id"}, PassphraseFile: here + "/keys/passphrase",
+				Agent: "/run/agent", KnownHostsFile: here + "/keys/known_hosts",
+			},
+			Proxy:  Proxy{URL: "socks5://proxy.example.org:1080", Username: "robot", PasswordFile: here + "/keys/proxy"},
+			Grants: grants,
+		}, {
+			Name: "app", URL: "https://github.com/team/shop.git", Ref: "0123456789abcdef0123456789abcdef01234567",
+			Interval: DefaultInterval, Timeout: DefaultTimeout, Environments: DefaultEnvironments,
+			CertFile: here + "/tls/cert.pem", KeyFile: here + "/tls/key.pem",
+			Credentials: Credentials{GitHubApp: GitHubApp{
+				AppID: "123", InstallationID: "456", PrivateKeyFile: here + "/app.pem", BaseURL: "https://github.example.org/api/v3",
+			}},
+			Grants: grants,
+		}, {
+			Name: "released", URL: "https://git.example.org/shop.git", Ref: "refs/tags/v1.2.3",
+			Interval: DefaultInterval, Timeout: DefaultTimeout, Environments: DefaultEnvironments,
+			Credentials: Credentials{BearerTokenFile: "/run/secrets/bearer"}, Grants: grants,
 		}},
 	}
 	got, err := Load("testdata/good.yaml")
@@ -154,6 +175,15 @@ func TestImplicitIsOneEnvironment(t *testing.T) {
 			},
 		},
 		{
+			name: "a repository over ssh",
+			o:    ImplicitOptions{Repo: "git@git.example.org:team/shop.git", Ref: "main"},
+			want: Source{
+				Name: "shop", URL: "git@git.example.org:team/shop.git", Ref: "main", Interval: DefaultInterval,
+				Implicit: &environment.Spec{Name: "shop", Path: "."},
+				Grants:   []Grant{{Target: "default", ContextNamespace: true}},
+			},
+		},
+		{
 			name: "a directory",
 			o:    ImplicitOptions{Repo: dir, Path: "apps"},
 			want: Source{
@@ -193,7 +223,7 @@ func TestImplicitRefusesWhatItCannotFollow(t *testing.T) {
 		want string
 	}{
 		{ImplicitOptions{}, "--repo is empty"},
-		{ImplicitOptions{Repo: "git@git.example.org:team/shop.git"}, "ssh"},
+		{ImplicitOptions{Repo: "git:hunter2@git.example.org:team/shop.git"}, "holds a password"},
 		{ImplicitOptions{Repo: "shop"}, "no existing directory"},
 		{ImplicitOptions{Repo: bare}, "is a bare git repository"},
 		{ImplicitOptions{Repo: filepath.Join(bare, "HEAD")}, "is a file"},

@@ -104,11 +104,15 @@ func (s *Source) locate(repo string) (base string, err error) {
 		hint = strings.ReplaceAll(hint, "use credentials: with a username and a passwordFile, or a tokenFile", "write a file for --config, with credentials: below the source")
 		return "", sources.Problem{Message: "the url of --repo " + strings.ReplaceAll(message, "this file", "the command line"), Hint: hint}
 	}
+	s.URL = repo
+	if isSSH(repo) {
+		where := repo[strings.LastIndex(repo, ":")+1:]
+		return strings.TrimSuffix(path.Base(strings.Trim(where, "/")), ".git"), nil
+	}
 	u, err := url.Parse(repo)
 	if err != nil { // checkURL parsed it already
 		return "", sources.Problem{Message: "the url of --repo cannot be parsed"}
 	}
-	s.URL = repo
 	return cmp.Or(strings.TrimSuffix(path.Base(strings.Trim(u.Path, "/")), ".git"), u.Hostname()), nil
 }
 

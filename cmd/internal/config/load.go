@@ -149,7 +149,7 @@ func (d *decoder) sources(n *yamldoc.Node) []Source {
 	for i, e := range entries {
 		s, what := &out[i], fmt.Sprintf("sources[%d]", i)
 		s.Interval, s.Timeout, s.Environments = DefaultInterval, DefaultTimeout, DefaultEnvironments
-		d.Mapping(e, what,
+		fields := []yamldoc.Field{
 			d.labelField("name", what+".", &s.Name),
 			d.textField("url", what+".", &s.URL),
 			d.pathField("dir", what+".", &s.Dir),
@@ -162,7 +162,8 @@ func (d *decoder) sources(n *yamldoc.Node) []Source {
 			d.textField("environments", what+".", &s.Environments),
 			on("credentials", func(n *yamldoc.Node) { d.credentials(n, what+".credentials", &s.Credentials) }),
 			on("grants", func(n *yamldoc.Node) { s.Grants = d.grants(n, what+".grants") }),
-		)
+		}
+		d.Mapping(e, what, append(fields, d.gitFields(what, s)...)...)
 		d.unique(e, &s.Name, what, seen)
 		d.checkSource(e, s, what)
 	}
@@ -175,6 +176,8 @@ func (d *decoder) credentials(n *yamldoc.Node, what string, c *Credentials) {
 		d.textField("username", what+".", &c.Username),
 		d.pathField("passwordFile", what+".", &c.PasswordFile),
 		d.pathField("tokenFile", what+".", &c.TokenFile),
+		d.pathField("bearerTokenFile", what+".", &c.BearerTokenFile),
+		on("githubApp", func(n *yamldoc.Node) { d.gitHubApp(n, what+".githubApp", &c.GitHubApp) }),
 		d.pathField("dockerConfigFile", what+".", &c.DockerConfigFile),
 	)
 	if len(d.Problems) > before {
@@ -186,8 +189,17 @@ func (d *decoder) credentials(n *yamldoc.Node, what string, c *Credentials) {
 		}
 		return
 	}
-	if (c.PasswordFile == "") == (c.TokenFile == "") {
-		d.Fail(n, what+" needs one of passwordFile and tokenFile", "a username goes with a passwordFile")
+	ways := 0
+	for _, given := range []bool{c.PasswordFile != "", c.TokenFile != "", c.BearerTokenFile != "", c.GitHubApp != GitHubApp{}} {
+		if given {
+			ways++
+		}
+	}
+	switch {
+	case ways != 1:
+		d.Fail(n, what+" needs one of passwordFile, tokenFile, bearerTokenFile and githubApp", "a username goes with a passwordFile")
+	case c.Username != "" && c.PasswordFile == "" && c.TokenFile == "":
+		d.Fail(n, what+" has a username that nothing is sent with", "a username goes with a passwordFile")
 	}
 }
 

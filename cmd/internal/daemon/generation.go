@@ -78,12 +78,10 @@ func openSource(c config.Source, dataDir string) (source, error) {
 			CAFile: c.CAFile, Insecure: c.Insecure,
 		})
 	}
-	sum := sha256.Sum256([]byte(c.URL))
-	return gitrepo.Open(gitrepo.Options{
-		Name: c.Name, URL: c.URL, Ref: c.Ref, Semver: c.Semver, CAFile: c.CAFile, Timeout: c.Timeout,
-		Dir:      filepath.Join(dataDir, "cache", "git", hex.EncodeToString(sum[:8])),
-		Username: c.Credentials.Username, PasswordFile: secret,
-	})
+	o := c.Git()
+	// Of these credentials alone: what a server gives depends on who asks.
+	o.Dir = filepath.Join(dataDir, "cache", "git", o.Identity())
+	return gitrepo.Open(o)
 }
 
 func (g *generation) follower(c config.Source, src source, renderer *render.Renderer, m *metrics, log zerolog.Logger) *follower {
