@@ -27,6 +27,9 @@ type Scope struct {
 	ReadOnly bool
 	// AdoptFrom names whose existing things may be taken over.
 	AdoptFrom []string
+	// MayTake says whether a thing may be taken over from another environment; nil
+	// means that none may.
+	MayTake func(id sources.ID, environment string) bool
 	// Revision is what the items come from: hooks run once for each.
 	Revision sources.Revision
 	// Recreate, Conflicts and Checks are what the environment's spec says.

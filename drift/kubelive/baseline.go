@@ -27,7 +27,7 @@ type baselineRecord struct {
 }
 
 // formatVersion changes when what a digest covers does.
-const formatVersion = 1
+const formatVersion = 2
 
 // Load reads the baselines. A file that is missing, damaged or of another format
 // is an empty one: damaged is also returned as an error, to be told.

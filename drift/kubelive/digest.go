@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"hash"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -160,6 +161,10 @@ type Record struct {
 	// it and will make it again.
 	Controlled bool
 	Deleting   bool
+	// DeletingSince is when its deletion was asked for, in Unix seconds.
+	DeletingSince int64
+	// HeldUntil is the time of AnnotationHoldUntil in Unix seconds, or 0.
+	HeldUntil int64
 }
 
 var partOfPath = []string{"f:metadata", "f:labels", "f:" + LabelPartOf}
@@ -174,6 +179,12 @@ func recordOf(m metav1.Object) Record {
 		Applied: m.GetAnnotations()[AnnotationApplied],
 		Meta:    digestMeta(m), Controlled: metav1.GetControllerOf(m) != nil,
 		Deleting: m.GetDeletionTimestamp() != nil,
+	}
+	if at := m.GetDeletionTimestamp(); at != nil {
+		r.DeletingSince = at.Unix()
+	}
+	if until, err := time.Parse(time.RFC3339, m.GetAnnotations()[AnnotationHoldUntil]); err == nil {
+		r.HeldUntil = until.Unix()
 	}
 	entry := ownEntry(m.GetManagedFields(), managerOf(r.PartOf))
 	set, err := entryFields(entry)

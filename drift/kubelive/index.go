@@ -153,6 +153,36 @@ func (x *Index) Unwanted(environment string, wanted func(sources.ID) bool) map[s
 	return out
 }
 
+// Touch says that something else was learned which what is concluded from an
+// environment's objects depends on, and hints at an object if it is known.
+func (x *Index) Touch(id sources.ID) {
+	x.mu.Lock()
+	e := x.entries[id]
+	if e == nil || e.environment == "" {
+		x.mu.Unlock()
+		return
+	}
+	x.versions[e.environment]++
+	hint := Hint{Environment: e.environment, Object: id}
+	x.mu.Unlock()
+	x.changed(hint)
+}
+
+// Each visits what is known of an environment's objects.
+func (x *Index) Each(environment string, visit func(sources.ID, Look)) {
+	x.mu.Lock()
+	all := map[sources.ID]Look{}
+	for id, e := range x.entries {
+		if e.environment == environment {
+			all[id] = lookOf(e)
+		}
+	}
+	x.mu.Unlock()
+	for id, l := range all {
+		visit(id, l)
+	}
+}
+
 // Len is how many live objects the index holds.
 func (x *Index) Len() int {
 	x.mu.Lock()

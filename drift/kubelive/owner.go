@@ -22,6 +22,12 @@ const (
 	// AnnotationApplied holds the digest of the desired state that was applied,
 	// set by the very request that applied it.
 	AnnotationApplied = "holdfast.dev/applied"
+	// AnnotationPrune, "disabled", keeps an object that left git.
+	AnnotationPrune = "holdfast.dev/prune"
+	// AnnotationHoldUntil, a time (RFC 3339), holds an object, or on the parent an
+	// environment, without API or token; AnnotationHoldReason may say why.
+	AnnotationHoldUntil  = "holdfast.dev/hold-until"
+	AnnotationHoldReason = "holdfast.dev/hold-reason"
 
 	// The parent's annotations.
 	AnnotationTooling    = "applyset.kubernetes.io/tooling"

@@ -16,8 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
-
-	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 // silence is how long a watch may say nothing, not even a bookmark, before it
@@ -165,7 +163,8 @@ func (w *Watcher) AsOf(used func(schema.GroupKind) bool) (asOf time.Time, broken
 // stream is one watch. It is its own reflector store: what the reflector brings
 // goes into the index in digested form and is not kept.
 type stream struct {
-	client    metadata.Interface
+	api       streamAPI
+	store     cache.ReflectorStore
 	index     *Index
 	resource  Resource
 	namespace string
@@ -184,11 +183,27 @@ type stream struct {
 	failed chan struct{}
 }
 
+// streamAPI is what is listed and watched, and of which type it comes.
+type streamAPI struct {
+	list  func(context.Context, metav1.ListOptions) (runtime.Object, error)
+	watch func(context.Context, metav1.ListOptions) (watch.Interface, error)
+	// selector is of labels.
+	selector string
+	example  runtime.Object
+}
+
 func newStream(client metadata.Interface, index *Index, r Resource, namespace string) *stream {
-	return &stream{
-		client: client, index: index, resource: r, namespace: namespace,
+	api := client.Resource(r.GVR).Namespace(namespace)
+	s := &stream{
+		index: index, resource: r, namespace: namespace,
 		synced: make(chan struct{}), failed: make(chan struct{}), lastAct: time.Now(),
 	}
+	s.store = s
+	s.api = streamAPI{
+		list:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return api.List(ctx, o) },
+		watch: api.Watch, selector: LabelEnvironment, example: &metav1.PartialObjectMetadata{},
+	}
+	return s
 }
 
 func (s *stream) kind() schema.GroupKind {
@@ -242,22 +257,21 @@ func (s *stream) runOnce(ctx context.Context) {
 }
 
 func (s *stream) reflector() *cache.Reflector {
-	api := s.client.Resource(s.resource.GVR).Namespace(s.namespace)
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.LabelSelector = LabelEnvironment
-			list, err := api.List(ctx, o)
+			o.LabelSelector = s.api.selector
+			list, err := s.api.list(ctx, o)
 			s.note(err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.LabelSelector = LabelEnvironment
-			stream, err := api.Watch(ctx, o)
+			o.LabelSelector = s.api.selector
+			stream, err := s.api.watch(ctx, o)
 			s.note(err)
 			return stream, err
 		},
 	}
-	return cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, s, cache.ReflectorOptions{
+	return cache.NewReflectorWithOptions(lw, s.api.example, s.store, cache.ReflectorOptions{
 		Name: "holdfast/" + s.name(),
 	})
 }
@@ -324,103 +338,21 @@ func (s *stream) wait(ctx context.Context) error {
 	}
 }
 
-func (s *stream) id(m metav1.Object) sources.ID {
-	return sources.ID{
-		Group: s.resource.GVR.Group, Kind: s.resource.Kind,
-		Namespace: m.GetNamespace(), Name: m.GetName(),
+// restart lists anew.
+func (s *stream) restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.giveUp != nil {
+		s.giveUp()
 	}
 }
 
-// Transformer shrinks what a streamed first list holds until it is complete: an
-// object's annotations can be as large as the object.
-func (s *stream) Transformer() cache.TransformFunc {
-	return func(obj any) (any, error) {
-		if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
-			return compact(m), nil
-		}
-		return obj, nil
-	}
-}
-
-// digested is the compact stand-in for an object's metadata: only what the store
-// below needs to find its key and record.
-type digested struct {
-	metav1.PartialObjectMetadata
-	record Record
-}
-
-func compact(m *metav1.PartialObjectMetadata) *digested {
-	d := &digested{record: recordOf(m)}
-	d.Namespace, d.Name, d.UID, d.ResourceVersion = m.Namespace, m.Name, m.UID, m.ResourceVersion
-	return d
-}
-
-func (s *stream) record(obj any) (sources.ID, Record, error) {
-	switch m := obj.(type) {
-	case *digested:
-		return s.id(m), m.record, nil
-	case *metav1.PartialObjectMetadata:
-		return s.id(m), recordOf(m), nil
-	}
-	return sources.ID{}, Record{}, fmt.Errorf("watch %s: unexpected %T", s.name(), obj)
-}
-
-// Add implements cache.ReflectorStore.
-func (s *stream) Add(obj any) error {
-	id, r, err := s.record(obj)
-	if err != nil {
-		return err
-	}
-	s.note(nil)
-	s.index.observe(id, r)
-	return nil
-}
-
-// Update implements cache.ReflectorStore.
-func (s *stream) Update(obj any) error { return s.Add(obj) }
-
-// Delete implements cache.ReflectorStore.
-func (s *stream) Delete(obj any) error {
-	id, r, err := s.record(obj)
-	if err != nil {
-		return err
-	}
-	s.note(nil)
-	s.index.vanished(id, r)
-	return nil
-}
-
-// Replace implements cache.ReflectorStore: it takes in a full list.
-func (s *stream) Replace(list []any, version string) error {
-	records := make(map[sources.ID]Record, len(list))
-	for _, obj := range list {
-		id, r, err := s.record(obj)
-		if err != nil {
-			return err
-		}
-		records[id] = r
-	}
-	s.note(nil)
-	s.index.replace(s.covers, records, version)
+// listed notes that there has been a full list.
+func (s *stream) listed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.isSync {
 		s.isSync = true
 		close(s.synced)
 	}
-	return nil
-}
-
-func (s *stream) covers(id sources.ID) bool {
-	return id.Group == s.resource.GVR.Group && id.Kind == s.resource.Kind &&
-		(s.namespace == "" || s.namespace == id.Namespace)
-}
-
-// Resync implements cache.ReflectorStore; there is nothing to do.
-func (s *stream) Resync() error { return nil }
-
-// Bookmark implements cache.ReflectorBookmarkStore: the watch is alive.
-func (s *stream) Bookmark(string) error {
-	s.note(nil)
-	return nil
 }

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,79 +9,125 @@ import (
 
 	"github.com/fluxcd/cli-utils/pkg/object"
 	"github.com/fluxcd/pkg/ssa"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
 
-const (
-	// crdWait bounds the wait for a CRD to be served.
-	crdWait = 60 * time.Second
-	// conflictTries bounds how often a delete is decided anew because the object
-	// moved between our read and our write.
-	conflictTries   = 4
-	unchangedAction = ssa.UnchangedAction
-)
+// crdWait bounds the wait for a CRD to be served.
+const crdWait = 60 * time.Second
 
-var diffOptions = ssa.DefaultDiffOptions()
+// application is the state of one Apply.
+type application struct {
+	t    *Target
+	w    writer
+	plan reconciler.Plan
 
-// manager is the library's manager under the environment's own field manager.
-func (t *Target) manager(owner kubelive.Owner) *ssa.ResourceManager {
-	m := ssa.NewResourceManager(t.ssa.Client(), nil, ssa.Owner{Field: owner.Manager, Group: "holdfast.dev"})
-	return m
+	mu     sync.Mutex
+	done   func(reconciler.Outcome)
+	broken bool
 }
 
-// Apply implements reconciler.Driver. Namespaces come first, then CRDs, then what
-// others refer to, then the rest, admission webhooks last; deletes go in reverse
-// after that, if all could be applied. One bad object does not stop the others of
-// its stage.
+// report tells of one operation; outcomes are told one at a time.
+func (a *application) report(o reconciler.Outcome) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.broken = a.broken || o.Err != nil
+	a.done(o)
+}
+
+func (a *application) isBroken() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.broken
+}
+
+// Apply implements reconciler.Driver. Before-hooks come first, then namespaces,
+// then CRDs, then what others refer to, then the rest in waves, admission
+// webhooks last; deletes go in reverse after that, and after-hooks at the end, if
+// all could be applied. One bad object does not stop the others of its stage.
 func (t *Target) Apply(ctx context.Context, p reconciler.Plan, done func(reconciler.Outcome)) error {
-	owner := t.owner(p.Environment)
-	active := p.Active()
-	if err := t.recordKinds(ctx, owner, idsOf(active)); err != nil {
+	w, err := t.writer(p.Environment)
+	if err != nil {
 		return err
 	}
-	var mu sync.Mutex
-	broken := false
-	report := func(o reconciler.Outcome) {
-		mu.Lock()
-		defer mu.Unlock()
-		broken = broken || o.Err != nil
-		done(o)
+	a := &application{t: t, w: w, plan: p, done: done}
+	active := p.Active()
+	if err := t.recordKinds(ctx, w.owner, idsOf(active)); err != nil {
+		return err
 	}
-	var writes, deletes []reconciler.Operation
+	var writes, deletes, before, after []reconciler.Operation
 	for _, op := range active {
-		if op.Kind == reconciler.OpDelete {
+		n, _ := op.Live.(note)
+		switch {
+		case op.Kind == reconciler.OpHook && n.directives.hook == hookAfter:
+			after = append(after, op)
+		case op.Kind == reconciler.OpHook:
+			before = append(before, op)
+		case op.Kind == reconciler.OpDelete:
 			deletes = append(deletes, op)
-		} else {
+		default:
 			writes = append(writes, op)
 		}
 	}
-	for _, stage := range stages(writes) {
-		t.applyStage(ctx, owner, stage, report)
+	if failed := a.runHooks(ctx, before); failed != "" {
+		a.deferAll(slices.Concat(writes, deletes, after), failed)
+		return endOf(ctx)
 	}
-	if broken {
-		// What replaces the deleted may be just what failed.
-		for _, op := range deletes {
-			report(reconciler.Outcome{Operation: op, Deferred: "not deleted while other objects of the run cannot be applied"})
+	a.applyWrites(ctx, writes)
+	a.applyDeletes(ctx, deletes)
+	if a.isBroken() {
+		a.deferAll(after, "not run while objects of the run cannot be applied")
+		return endOf(ctx)
+	}
+	a.runHooks(ctx, after)
+	return endOf(ctx)
+}
+
+func endOf(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("apply did not get to the end: %w", context.Cause(ctx))
+	}
+	return nil
+}
+
+func (a *application) deferAll(ops []reconciler.Operation, why string) {
+	for _, op := range ops {
+		a.report(reconciler.Outcome{Operation: op, Deferred: why})
+	}
+}
+
+func (a *application) applyWrites(ctx context.Context, writes []reconciler.Operation) {
+	staged := stages(writes)
+	for i, stage := range staged {
+		a.applyStage(ctx, stage)
+		if i+1 == len(staged) || waveOf(stage[0]) == waveOf(staged[i+1][0]) {
+			continue
 		}
-		deletes = nil
+		if waits := a.t.untilWorking(ctx, a.w.owner.Environment, stage); waits != "" {
+			for _, later := range staged[i+1:] {
+				a.deferAll(later, fmt.Sprintf("waits for wave %d: %s", waveOf(stage[0]), waits))
+			}
+			a.mu.Lock()
+			a.broken = true
+			a.mu.Unlock()
+			return
+		}
+	}
+}
+
+func (a *application) applyDeletes(ctx context.Context, deletes []reconciler.Operation) {
+	if a.isBroken() {
+		// What replaces the deleted may be just what failed.
+		a.deferAll(deletes, "not deleted while other objects of the run cannot be applied")
+		return
 	}
 	reverse := stages(deletes)
 	slices.Reverse(reverse)
 	for _, stage := range reverse {
-		each(ctx, t, stage, func(ctx context.Context, op reconciler.Operation) { report(t.delete(ctx, owner, op)) })
+		each(ctx, a.t, stage, func(ctx context.Context, op reconciler.Operation) { a.report(a.t.delete(ctx, a.w, op)) })
 	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("apply did not get to the end: %w", err)
-	}
-	return nil
 }
 
 func idsOf(ops []reconciler.Operation) []sources.ID {
@@ -93,9 +138,9 @@ func idsOf(ops []reconciler.Operation) []sources.ID {
 	return out
 }
 
-func (t *Target) applyStage(ctx context.Context, owner kubelive.Owner, stage []reconciler.Operation, report func(reconciler.Outcome)) {
-	each(ctx, t, stage, func(ctx context.Context, op reconciler.Operation) {
-		report(t.applyOne(ctx, owner, op))
+func (a *application) applyStage(ctx context.Context, stage []reconciler.Operation) {
+	each(ctx, a.t, stage, func(ctx context.Context, op reconciler.Operation) {
+		a.report(a.t.applyOne(ctx, a.w, op))
 	})
 	var crds object.ObjMetadataSet
 	for _, op := range stage {
@@ -107,237 +152,72 @@ func (t *Target) applyStage(ctx context.Context, owner kubelive.Owner, stage []r
 		return
 	}
 	// A kind that is not established in time shows as an error of its objects.
-	_ = t.ssa.WaitForSetWithContext(ctx, crds, ssa.WaitOptions{Interval: 100 * time.Millisecond, Timeout: crdWait})
-	t.cluster.Mapper.Refresh()
+	_ = a.t.ssa.WaitForSetWithContext(ctx, crds, ssa.WaitOptions{Interval: 100 * time.Millisecond, Timeout: crdWait})
+	a.t.cluster.Mapper.Refresh()
 }
 
-// stages groups operations by the library's order of kinds: what others need
-// first. Within a stage the order does not matter.
+// stage is a place in the order of a run.
+type stage struct{ class, wave int }
+
+// The classes of kinds, in the order in which they are applied. Waves order
+// within the last two.
+const (
+	classNamespace = iota
+	classDefinition
+	classReference
+	classRest
+	classWebhook
+)
+
+// stages groups operations by what others need first: by class, and for what is
+// no infrastructure by wave, in which webhooks come last. Within a stage the order
+// does not matter.
 func stages(ops []reconciler.Operation) [][]reconciler.Operation {
-	out := make([][]reconciler.Operation, 5)
+	groups := map[stage][]reconciler.Operation{}
 	for _, op := range ops {
-		s := stageOf(op.Object.Kind)
-		out[s] = append(out[s], op)
+		s := stage{class: classOf(op.Object.Kind)}
+		if s.class >= classRest {
+			s.wave = waveOf(op)
+		}
+		groups[s] = append(groups[s], op)
 	}
-	return slices.DeleteFunc(out, func(s []reconciler.Operation) bool { return len(s) == 0 })
+	order := make([]stage, 0, len(groups))
+	for s := range groups {
+		order = append(order, s)
+	}
+	slices.SortFunc(order, func(a, b stage) int {
+		if a.class >= classRest && b.class >= classRest && a.wave != b.wave {
+			return a.wave - b.wave
+		}
+		return a.class - b.class
+	})
+	out := make([][]reconciler.Operation, len(order))
+	for i, s := range order {
+		out[i] = groups[s]
+	}
+	return out
 }
 
-func stageOf(kind string) int {
+// waveOf is the wave an operation's object is in; infrastructure is in none.
+func waveOf(op reconciler.Operation) int {
+	if classOf(op.Object.Kind) < classRest {
+		return 0
+	}
+	n, _ := op.Live.(note)
+	return n.directives.wave
+}
+
+func classOf(kind string) int {
 	first := ssa.ReconcileOrder.First
 	switch {
 	case kind == "Namespace":
-		return 0
+		return classNamespace
 	case kind == "CustomResourceDefinition":
-		return 1
+		return classDefinition
 	case slices.Contains(ssa.ReconcileOrder.Last, kind):
-		return 4
+		return classWebhook
 	case slices.Contains(first[:slices.Index(first, "RoleBinding")+1], kind):
-		return 2
+		return classReference
 	}
-	return 3
-}
-
-// applyOne carries out one create, update, correction or adoption.
-func (t *Target) applyOne(ctx context.Context, owner kubelive.Owner, op reconciler.Operation) reconciler.Outcome {
-	n, _ := op.Live.(note)
-	if n.resource.GVR.Resource == "" {
-		r, err := t.cluster.Mapper.Resource(kubelive.GroupKind(op.Object), op.Item.Version)
-		if err != nil {
-			return failed(op, notServed(kubelive.GroupKind(op.Object), op.Item.Version, err))
-		}
-		n.resource = r
-	}
-	if op.Kind == reconciler.OpCorrect {
-		return t.correct(ctx, owner, op, n)
-	}
-	mode := patchMode{force: op.Kind != reconciler.OpCreate}
-	body, err := bodyOf(op.Item, owner, op.Digest, op.UID, "")
-	if err != nil {
-		return failed(op, err)
-	}
-	t.cluster.Index.BeginWrite(op.Object)
-	response, err := t.patch(ctx, n.resource, op.Object, body, owner.Manager, mode)
-	if err != nil {
-		t.cluster.Index.EndWrite(op.Object)
-		return failed(op, err)
-	}
-	t.cluster.Index.Wrote(op.Object, kubelive.BaselineOf(response, owner))
-	return reconciler.Outcome{Operation: op}
-}
-
-func failed(op reconciler.Operation, err error) reconciler.Outcome {
-	return reconciler.Outcome{Operation: op, Err: problem(op.Item, err)}
-}
-
-// correct puts a drifted object back: read, decide, apply with the UID and
-// resourceVersion just read. The drift is the difference between what was read
-// and what the apply answered, both as the server has them.
-func (t *Target) correct(ctx context.Context, owner kubelive.Owner, op reconciler.Operation, n note) reconciler.Outcome {
-	live, again := n.live, patience{}
-	for {
-		out, err := t.correctOnce(ctx, owner, op, n.resource, live, again.late())
-		if err == nil {
-			return out
-		}
-		if !movedOn(err) || !again.wait(ctx) {
-			return failed(op, err)
-		}
-		if live, err = t.cluster.Get(ctx, n.resource, op.Object); apierrors.IsNotFound(err) {
-			live = nil
-		} else if err != nil {
-			return failed(op, err)
-		} else if !isOurs(live, n.base, owner) {
-			// Deleted and made again by somebody else in between.
-			return failed(op, conflict(live, owner))
-		}
-	}
-}
-
-// movedOn reports whether a write failed because the object is not what was
-// read. A wrong UID is answered as an invalid, immutable field.
-func movedOn(err error) bool {
-	return isStale(err) || apierrors.IsNotFound(err) || isWrongUID(err)
-}
-
-// correctOnce applies once. With late it is bound to the object's UID alone:
-// where somebody writes without end, what is reported as drift may lack what
-// came in the last moment, but the object is as desired.
-func (t *Target) correctOnce(ctx context.Context, owner kubelive.Owner, op reconciler.Operation, r kubelive.Resource, live *unstructured.Unstructured, late bool) (reconciler.Outcome, error) {
-	uid, version := "", ""
-	if live != nil {
-		uid, version = string(live.GetUID()), live.GetResourceVersion()
-	}
-	if late {
-		version = ""
-	}
-	body, err := bodyOf(op.Item, owner, op.Digest, uid, version)
-	if err != nil {
-		return reconciler.Outcome{}, err
-	}
-	t.cluster.Index.BeginWrite(op.Object)
-	response, err := t.patch(ctx, r, op.Object, body, owner.Manager, patchMode{force: live != nil})
-	if err != nil {
-		t.cluster.Index.EndWrite(op.Object)
-		return reconciler.Outcome{}, err
-	}
-	response = t.dropPlaceholder(ctx, r, op.Object, live, response, owner)
-	t.cluster.Index.Wrote(op.Object, kubelive.BaselineOf(response, owner))
-	return t.corrected(op, live, response, owner), nil
-}
-
-// corrected says what the correction changed.
-func (t *Target) corrected(op reconciler.Operation, live, response *unstructured.Unstructured, owner kubelive.Owner) reconciler.Outcome {
-	out := reconciler.Outcome{Operation: op, Class: drift.Missing, Changes: op.Changes}
-	if live == nil {
-		if len(out.Changes) == 0 {
-			out.Changes = []drift.Change{{Desired: drift.NewValue("present", false), Live: drift.Absent(), Manager: drift.Unknown}}
-		}
-		return out
-	}
-	changes, notOwned := kubelive.Compare(live, response, owner, op.Item.Sensitive)
-	out.Changes, out.Class = dropOurs(changes), drift.Changed
-	switch {
-	case len(changes) > 0:
-	case notOwned:
-		out.Class = drift.NotOwned
-	case live.GetResourceVersion() == response.GetResourceVersion():
-		// The write changed nothing: either it was as desired after all, or what
-		// differs is put there by admission whatever we apply.
-		out.Noop, out.Class = true, ""
-		t.persists(&out, response, owner)
-	default:
-		out.Class = ""
-	}
-	return out
-}
-
-// persists notes a value that our apply does not bring back: it left what the
-// last apply answered, we still own it, and applying changes nothing. Something
-// in admission puts it there.
-func (t *Target) persists(out *reconciler.Outcome, response *unstructured.Unstructured, owner kubelive.Owner) {
-	n, _ := out.Operation.Live.(note)
-	now := kubelive.BaselineOf(response, owner)
-	if n.base.UID != response.GetUID() || n.base.Values == now.Values || n.base.Applied != now.Applied {
-		return
-	}
-	wanted := &unstructured.Unstructured{}
-	if wanted.UnmarshalJSON(out.Operation.Item.Body) != nil {
-		return
-	}
-	wanted.SetManagedFields(response.GetManagedFields())
-	out.Changes, _ = kubelive.Compare(response, wanted, owner, out.Operation.Item.Sensitive)
-	out.Noop, out.Persists, out.Class = false, true, drift.Changed
-}
-
-// dropPlaceholder removes the entry that the server makes up for an object whose
-// managedFields were cleared: it would own every field for ever, and keys that
-// leave git later would stay. It is conditional on the version just written, and
-// best effort: a failure leaves the object as desired.
-func (t *Target) dropPlaceholder(ctx context.Context, r kubelive.Resource, id sources.ID, live, response *unstructured.Unstructured, owner kubelive.Owner) *unstructured.Unstructured {
-	if live == nil || kubelive.Ours(live, owner) {
-		return response
-	}
-	fields := response.GetManagedFields()
-	kept := slices.DeleteFunc(slices.Clone(fields), func(e metav1.ManagedFieldsEntry) bool {
-		return e.Manager == "before-first-apply"
-	})
-	if len(kept) == len(fields) || len(kept) == 0 {
-		return response
-	}
-	patch, err := json.Marshal([]map[string]any{
-		{"op": "replace", "path": "/metadata/managedFields", "value": kept},
-		{"op": "replace", "path": "/metadata/resourceVersion", "value": response.GetResourceVersion()},
-	})
-	if err != nil {
-		return response
-	}
-	after, err := t.cluster.API(r, id).Patch(ctx, id.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
-	if err != nil {
-		return response
-	}
-	return after
-}
-
-// patchMode is how an apply is sent.
-type patchMode struct{ force, dryRun bool }
-
-// patch sends a server-side apply and returns the server's merged object.
-func (t *Target) patch(ctx context.Context, r kubelive.Resource, id sources.ID, body []byte, manager string, mode patchMode) (*unstructured.Unstructured, error) {
-	o := metav1.PatchOptions{FieldManager: manager, Force: &mode.force}
-	if mode.dryRun {
-		o.DryRun = []string{metav1.DryRunAll}
-	}
-	return t.cluster.API(r, id).Patch(ctx, id.Name, types.ApplyPatchType, body, o)
-}
-
-// delete removes an object, if it is still the one that was planned.
-func (t *Target) delete(ctx context.Context, owner kubelive.Owner, op reconciler.Operation) reconciler.Outcome {
-	n, _ := op.Live.(note)
-	out := reconciler.Outcome{Operation: op}
-	uid, policy := types.UID(op.UID), metav1.DeletePropagationBackground
-	t.cluster.Index.BeginWrite(op.Object)
-	var err error
-	for try := 1; ; try++ {
-		err = t.cluster.API(n.resource, op.Object).Delete(ctx, op.Object.Name, metav1.DeleteOptions{
-			Preconditions:     &metav1.Preconditions{UID: &uid, ResourceVersion: &n.version},
-			PropagationPolicy: &policy,
-		})
-		// Its status moved since the watch last told: look again whether it is
-		// still ours to delete.
-		if !apierrors.IsConflict(err) || try == conflictTries {
-			break
-		}
-		live, getErr := t.cluster.Get(ctx, n.resource, op.Object)
-		if getErr != nil || string(live.GetUID()) != op.UID || !kubelive.ProvenOurs(live, owner) {
-			break
-		}
-		n.version = live.GetResourceVersion()
-	}
-	if err != nil && !apierrors.IsNotFound(err) {
-		t.cluster.Index.EndWrite(op.Object)
-		out.Err = problem(sources.Item{ID: op.Object}, fmt.Errorf("delete: %w", err))
-		return out
-	}
-	t.cluster.Index.Deleted(op.Object)
-	return out
+	return classRest
 }

@@ -23,8 +23,9 @@ func decode(body []byte, into any) error {
 
 // bodyOf is what is sent to apply an item: its body with our labels and the
 // annotation that says what was applied, so that ownership is atomic with the
-// object. UID and version bind the write to the object that was read.
-func bodyOf(item sources.Item, owner kubelive.Owner, digest, uid, version string) ([]byte, error) {
+// object. UID and version bind the write to the object that was read. Notes are
+// keys and values of further annotations.
+func bodyOf(item sources.Item, owner kubelive.Owner, digest, uid, version string, notes ...string) ([]byte, error) {
 	var object map[string]any
 	if err := decode(item.Body, &object); err != nil {
 		return nil, fmt.Errorf("decode: %w", err)
@@ -36,6 +37,9 @@ func bodyOf(item sources.Item, owner kubelive.Owner, digest, uid, version string
 	set(metadata, "labels", kubelive.LabelEnvironment, owner.Environment)
 	set(metadata, "labels", kubelive.LabelPartOf, owner.ID)
 	set(metadata, "annotations", kubelive.AnnotationApplied, digest)
+	for i := 0; i+1 < len(notes); i += 2 {
+		set(metadata, "annotations", notes[i], notes[i+1])
+	}
 	if uid != "" {
 		metadata["uid"] = uid
 	}
@@ -89,6 +93,8 @@ func problem(item sources.Item, err error) error {
 
 func explain(item sources.Item, err error, s metav1.Status, message string) (text, hint string) {
 	switch {
+	case isImmutable(err):
+		hint = immutableHint
 	case s.Code == http.StatusNotFound && strings.HasPrefix(s.Message, `namespaces "`):
 		hint = "create the namespace, put it into git, or set createNamespace: true"
 	case s.Code == http.StatusForbidden:

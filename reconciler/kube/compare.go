@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
 )
 
 // listWait bounds the wait for a kind's first list.
@@ -39,15 +40,31 @@ type note struct {
 	base kubelive.Baseline
 	// version is the resourceVersion a delete is bound to.
 	version string
+
+	directives directives
+	// conflicts is what the environment's spec says of fields of others.
+	conflicts environment.Conflicts
+	// yields are the fields that are left to others; plain is the digest without
+	// them, and prior the one that was last applied.
+	yields []string
+	plain  string
+	prior  string
+	// hookFailure is why a hook is not run again at this revision.
+	hookFailure string
 }
 
 // comparison is the state of one Compare.
 type comparison struct {
 	t     *Target
 	owner kubelive.Owner
-	scope reconciler.Scope
+	// writer is for dry runs: it has the identity that writes.
+	writer writer
+	scope  reconciler.Scope
 	// unread are the kinds that could not be listed, with the reason.
 	unread map[schema.GroupKind]error
+
+	// hooks are what is run rather than kept.
+	hooks []job
 
 	mu  sync.Mutex
 	ops []reconciler.Operation
@@ -66,8 +83,13 @@ func (t *Target) Compare(ctx context.Context, want []sources.Item, scope reconci
 	if err != nil {
 		return nil, err
 	}
+	w, err := t.writerAs(scope.Environment, scope.Identity)
+	if err != nil {
+		return nil, err
+	}
+	w.lease = nil // nothing is written
 	c := &comparison{
-		t: t, owner: owner, scope: scope, unread: map[schema.GroupKind]error{},
+		t: t, owner: owner, writer: w, scope: scope, unread: map[schema.GroupKind]error{},
 		ops: make([]reconciler.Operation, 0, len(want)),
 	}
 	resources := c.resolve(want)
@@ -76,9 +98,12 @@ func (t *Target) Compare(ctx context.Context, want []sources.Item, scope reconci
 	}
 	t.noteKinds(scope, resources)
 	c.watch(ctx, want, resources)
+	t.watchScalers(ctx)
+	t.watchHealth(ctx, c, want, resources)
 	c.compareAll(ctx, want, resources)
 	if !scope.Partial {
-		c.findUnwanted(want, p)
+		c.findUnwanted(ctx, want, p)
+		c.addHooks()
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -98,7 +123,7 @@ type settled struct {
 
 // recall answers from the last comparison, if nothing can have changed since.
 func (t *Target) recall(want []sources.Item, scope reconciler.Scope, version uint64) []reconciler.Operation {
-	if scope.Partial || scope.Verify || len(want) == 0 {
+	if scope.Partial || scope.Verify || scope.Preview || len(want) == 0 {
 		return nil
 	}
 	t.mu.Lock()
@@ -114,7 +139,7 @@ func (t *Target) recall(want []sources.Item, scope reconciler.Scope, version uin
 // else. Items are never changed in place, so the address of the first stands for
 // the whole list.
 func (t *Target) settle(want []sources.Item, scope reconciler.Scope, version uint64, ops []reconciler.Operation) {
-	if scope.Partial {
+	if scope.Partial || scope.Preview {
 		return
 	}
 	quiet := len(want) > 0 && len(ops) == len(want)
@@ -130,9 +155,19 @@ func (t *Target) settle(want []sources.Item, scope reconciler.Scope, version uin
 	t.settled[scope.Environment] = settled{first: &want[0], version: version, ops: ops}
 }
 
+// forgetSettled makes the next comparison a real one.
+func (t *Target) forgetSettled(environment string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.settled, environment)
+}
+
 // noteKinds remembers what an environment depends on, for its health.
 func (t *Target) noteKinds(scope reconciler.Scope, resources map[schema.GroupKind]kubelive.Resource) {
-	if scope.Partial {
+	t.mu.Lock()
+	t.identities[scope.Environment] = scope.Identity
+	t.mu.Unlock()
+	if scope.Partial || scope.Preview {
 		return
 	}
 	used := make(map[schema.GroupKind]bool, len(resources))
@@ -264,25 +299,28 @@ func (c *comparison) compareAll(ctx context.Context, want []sources.Item, resour
 	unread := map[schema.GroupKind]bool{}
 	for _, item := range want {
 		gk := kubelive.GroupKind(item.ID)
-		j := job{item: item, resource: resources[gk], digest: c.owner.AppliedDigest(item, c.t.opts.Key)}
+		j := c.job(item, resources[gk])
 		if err := c.unread[gk]; err != nil {
 			unread[gk] = true
 			c.add(j.op(reconciler.OpUnknown, "", c.locate(j, err)))
 			continue
 		}
-		if j.resource.GVR.Resource == "" {
-			c.add(j.op(reconciler.OpCreate, "new, of a kind that this run brings", nil))
-			continue
+		if j.resource.GVR.Resource != "" {
+			j.known = c.t.cluster.Index.Look(item.ID)
 		}
-		j.known = c.t.cluster.Index.Look(item.ID)
 		switch {
-		case j.isMissing():
-			missing = append(missing, j)
-		case !c.scope.Verify && j.known.Verdict == kubelive.Clean && j.known.Live.Applied == j.digest:
+		case j.isQuiet(c.scope):
 			// The path of a run in which nothing changed: no more than is counted.
 			c.ops = append(c.ops, reconciler.Operation{Object: item.ID, Kind: reconciler.OpUnchanged, Item: item})
-		case !c.scope.ReadOnly && !c.scope.Verify && c.isOurs(j.known.Live) && j.known.Live.Applied != j.digest && j.known.Base.Applied != j.digest:
-			c.add(j.op(reconciler.OpUpdate, "git changed", nil))
+			continue
+		case !c.heed(&j):
+			continue
+		case j.resource.GVR.Resource == "":
+			c.add(j.op(reconciler.OpCreate, "new, of a kind that this run brings", nil))
+		case j.isMissing():
+			missing = append(missing, j)
+		case c.appliesBlindly(j):
+			c.add(j.op(reconciler.OpUpdate, j.whyUpdate(), nil))
 		default:
 			look = append(look, j)
 		}
@@ -294,6 +332,56 @@ func (c *comparison) compareAll(ctx context.Context, want []sources.Item, resour
 	}
 	each(ctx, c.t, look, c.examine)
 	c.compareMissing(ctx, missing)
+}
+
+func (c *comparison) job(item sources.Item, r kubelive.Resource) job {
+	j := job{item: item, resource: r, plain: c.owner.AppliedDigest(item, c.t.opts.Key), conflicts: c.scope.Conflicts}
+	j.yields = c.t.yieldsOf(item)
+	j.digest = digestWith(j.plain, j.yields)
+	return j
+}
+
+// heed reads what an object's annotations ask for. It is false when that settles
+// what is to be done.
+func (c *comparison) heed(j *job) bool {
+	var err error
+	if j.directives, err = directivesOf(j.item); err != nil {
+		c.add(j.op(reconciler.OpConflict, "", c.locate(*j, err)))
+		return false
+	}
+	switch d := j.directives; {
+	case d.hook != "":
+		c.hook(*j)
+	case d.apply == applyNever:
+		c.add(j.op(reconciler.OpUnchanged, "left alone: its annotations say so", nil))
+	case d.apply == applyOnce && !j.isMissing() && j.resource.GVR.Resource != "":
+		c.add(j.op(reconciler.OpUnchanged, "made once, and never changed: its annotations say so", nil))
+	case isJob(j.item.ID) && j.isMissing() && c.t.isFinished(c.owner.Environment, j.item.ID, j.plain):
+		c.add(j.op(reconciler.OpUnchanged, "finished, and gone since", nil))
+	default:
+		return true
+	}
+	return false
+}
+
+// isQuiet: the object is as it was applied, and that is what is wanted.
+func (j job) isQuiet(scope reconciler.Scope) bool {
+	return !scope.Verify && j.known.Verdict == kubelive.Clean && j.known.Live.Applied == j.digest
+}
+
+// appliesBlindly: git changed, and nothing has to be known of the live object
+// but that it is ours.
+func (c *comparison) appliesBlindly(j job) bool {
+	return !c.scope.ReadOnly && !c.scope.Verify && c.isOurs(j.known.Live) && !j.known.Live.Deleting &&
+		j.known.Live.Applied != j.digest && j.known.Base.Applied != j.digest &&
+		!isJob(j.item.ID) && !c.mayRecreate(j.item, nil)
+}
+
+func (j job) whyUpdate() string {
+	if before, _, _ := strings.Cut(j.known.Live.Applied, yieldMark); before == j.plain {
+		return "fields are left to other managers, or taken back"
+	}
+	return "git changed"
 }
 
 // isOurs: the watch shows the object with this environment's labels, which our
@@ -308,6 +396,11 @@ type job struct {
 	resource kubelive.Resource
 	digest   string
 	known    kubelive.Look
+
+	directives directives
+	conflicts  environment.Conflicts
+	yields     []string
+	plain      string
 }
 
 // isMissing: nothing of ours is there as far as the watch can tell. It may be
@@ -319,9 +412,24 @@ func (j job) isMissing() bool {
 func (j job) op(kind reconciler.OpKind, why string, err error) reconciler.Operation {
 	return reconciler.Operation{
 		Object: j.item.ID, Kind: kind, Why: why, Item: j.item, Digest: j.digest,
-		UID: string(j.known.Live.UID), Live: note{resource: j.resource, base: j.known.Base}, Err: err,
+		UID: string(j.known.Live.UID), Live: j.note(nil), Err: err,
 	}
 }
+
+// note is what applying needs to know; live is the object if it was read.
+func (j job) note(live *unstructured.Unstructured) note {
+	n := note{
+		resource: j.resource, live: live, base: j.known.Base, directives: j.directives,
+		conflicts: j.conflicts, yields: j.yields, plain: j.plain, prior: j.known.Live.Applied,
+	}
+	if live != nil {
+		n.prior, n.version = live.GetAnnotations()[kubelive.AnnotationApplied], live.GetResourceVersion()
+	}
+	return n
+}
+
+// api is the client by which dry runs are made of an item.
+func (c *comparison) api(j job) objectAPI { return c.writer.api(j.resource, j.item.ID) }
 
 func (c *comparison) add(op reconciler.Operation) {
 	c.mu.Lock()
@@ -331,36 +439,3 @@ func (c *comparison) add(op reconciler.Operation) {
 
 // locate ties an error to the object, and the file and line it was written in.
 func (c *comparison) locate(j job, err error) error { return problem(j.item, err) }
-
-// findUnwanted adds a delete for what is proven ours and not wanted. The label
-// alone is no proof: copied manifests carry it, and some controllers copy labels.
-func (c *comparison) findUnwanted(want []sources.Item, p *parent) {
-	wanted := make(map[sources.ID]bool, len(want))
-	for _, item := range want {
-		wanted[item.ID] = true
-	}
-	isWanted := func(id sources.ID) bool { return wanted[id] }
-	for id, look := range c.t.cluster.Index.Unwanted(c.owner.Environment, isWanted) {
-		if c.unread[kubelive.GroupKind(id)] != nil {
-			continue
-		}
-		if look.Verdict == kubelive.Gone {
-			c.t.cluster.Index.Forget(id)
-			continue
-		}
-		live := look.Live
-		if live.PartOf != c.owner.ID || !live.OwnsPartOf || live.Controlled || live.Deleting {
-			continue
-		}
-		r, err := c.t.cluster.Mapper.Resource(kubelive.GroupKind(id))
-		if err != nil {
-			c.addUnread(kubelive.GroupKind(id), err)
-			continue
-		}
-		c.ops = append(c.ops, reconciler.Operation{
-			Object: id, Kind: reconciler.OpDelete, Why: "left git", UID: string(live.UID),
-			Protected: protected[kubelive.GroupKind(id)],
-			Live:      note{resource: r, version: live.ResourceVersion},
-		})
-	}
-}

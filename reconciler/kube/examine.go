@@ -4,13 +4,17 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/fluxcd/pkg/ssa"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
 )
 
 // examine reads an object in full and gives the verdict.
@@ -38,7 +42,11 @@ func (c *comparison) examine(ctx context.Context, j job) {
 		return
 	}
 	op := j.op(reconciler.OpCorrect, "live differs from what was applied", nil)
-	op.UID, op.Live = string(live.GetUID()), note{resource: j.resource, live: live, base: j.known.Base}
+	op.UID, op.Live = string(live.GetUID()), j.note(live)
+	if live.GetDeletionTimestamp() != nil {
+		c.leaving(j, live)
+		return
+	}
 	if base.Applied != "" && base.Applied != j.digest || base.UID == "" && applied != j.digest {
 		op.Kind, op.Why = reconciler.OpUpdate, "git changed"
 	}
@@ -46,27 +54,48 @@ func (c *comparison) examine(ctx context.Context, j job) {
 		c.explain(ctx, j, &op, live)
 		return
 	}
+	if op.Kind == reconciler.OpUpdate && (isJob(j.item.ID) || c.mayRecreate(j.item, live)) && c.recreate(ctx, j, live) {
+		return
+	}
 	c.add(op)
+}
+
+// leaving handles a wanted object that somebody deletes: it cannot be brought
+// back before it is gone.
+func (c *comparison) leaving(j job, live *unstructured.Unstructured) {
+	if time.Since(live.GetDeletionTimestamp().Time) < stuckAfter {
+		c.add(j.op(reconciler.OpUnchanged, deletionText(live)+"; made again when it is gone", nil))
+		return
+	}
+	c.add(j.op(reconciler.OpConflict, "", c.locate(j, sources.Problem{Message: deletionText(live), Hint: finalizerHint})))
 }
 
 // explain finds out by dry run what an apply would change.
 func (c *comparison) explain(ctx context.Context, j job, op *reconciler.Operation, live *unstructured.Unstructured) {
-	body, err := bodyOf(j.item, c.owner, j.digest, string(live.GetUID()), "")
+	op.UID = string(live.GetUID())
+	body, err := j.note(live).body(*op, c.owner, live, j.yields, "")
 	if err != nil {
 		c.add(j.op(reconciler.OpUnknown, "", c.locate(j, err)))
 		return
 	}
-	if c.scope.Verify && j.known.Base.OwnsAs(live, c.owner) && c.unchangedByDryRun(ctx, body) {
+	if c.scope.Verify && !c.writer.impersonates && j.known.Base.OwnsAs(live, c.owner) && c.unchangedByDryRun(ctx, body) {
 		c.t.cluster.Index.Verified(j.item.ID, kubelive.BaselineOf(live, c.owner))
 		c.add(j.op(reconciler.OpUnchanged, "verified", nil))
 		return
 	}
-	merged, err := c.t.patch(ctx, j.resource, j.item.ID, body, c.owner.Manager, patchMode{force: true, dryRun: true})
+	merged, err := c.t.patch(ctx, c.api(j), j.item.ID.Name, body, c.owner.Manager, patchMode{force: true, dryRun: true})
+	if isImmutable(err) {
+		c.add(c.recreateOp(ctx, j, live, err))
+		return
+	}
 	if err != nil {
 		c.add(j.op(reconciler.OpUnknown, "", c.locate(j, err)))
 		return
 	}
 	changes, notOwned := kubelive.Compare(live, merged, c.owner, j.item.Sensitive)
+	changes = slices.DeleteFunc(changes, func(ch drift.Change) bool {
+		return j.note(live).mode(j.item.ID, ch.Path, ch.Manager) == environment.ConflictYield && ch.Manager != drift.Unknown
+	})
 	op.Changes, op.Class = dropOurs(changes), drift.Changed
 	switch {
 	case len(changes) == 0 && !notOwned:
@@ -87,8 +116,9 @@ func (c *comparison) unchangedByDryRun(ctx context.Context, body []byte) bool {
 	if object.UnmarshalJSON(body) != nil {
 		return false
 	}
-	entry, _, _, err := c.t.manager(c.owner).Diff(ctx, object, diffOptions)
-	return err == nil && entry.Action == unchangedAction
+	manager := ssa.NewResourceManager(c.t.ssa.Client(), nil, ssa.Owner{Field: c.owner.Manager, Group: "holdfast.dev"})
+	entry, _, _, err := manager.Diff(ctx, object, ssa.DefaultDiffOptions())
+	return err == nil && entry.Action == ssa.UnchangedAction
 }
 
 // gone handles an object that the index or a hint knew and that is not there.
@@ -114,7 +144,7 @@ func (c *comparison) dryCreate(ctx context.Context, j job) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.t.patch(ctx, j.resource, j.item.ID, body, c.owner.Manager, patchMode{dryRun: true})
+	_, err = c.t.patch(ctx, c.api(j), j.item.ID.Name, body, c.owner.Manager, patchMode{dryRun: true})
 	if apierrors.IsNotFound(err) {
 		return nil // its namespace is to be created by the same plan
 	}

@@ -154,7 +154,7 @@ func (w *world) try(ctx context.Context, items []sources.Item, change ...func(*r
 	}
 	out := outcome{done: map[string]reconciler.Outcome{}}
 	out.plan = reconciler.NewPlan(ops, reconciler.Policy{
-		Environment: w.name, Mode: environment.ModeApply, Drift: mode, Prune: true,
+		Environment: w.name, Mode: environment.ModeApply, Drift: environment.Drift{Mode: mode}, Prune: true,
 		Reach: reconciler.Reach{Namespaces: []string{"*"}, Cluster: true}, Wanted: len(items) + 1000,
 	})
 	if len(out.plan.Active()) > 0 {

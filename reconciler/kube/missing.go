@@ -99,7 +99,7 @@ func listNamespaces(jobs []job, whole bool) []string {
 // found handles an object that is there without our label.
 func (c *comparison) found(ctx context.Context, j job, live *unstructured.Unstructured) {
 	op := j.op(reconciler.OpCorrect, "it lost the labels that mark it as ours", nil)
-	op.UID, op.Live, op.Class = string(live.GetUID()), note{resource: j.resource, live: live, base: j.known.Base}, drift.Changed
+	op.UID, op.Live, op.Class = string(live.GetUID()), j.note(live), drift.Changed
 	ours := isOurs(live, j.known.Base, c.owner)
 	switch {
 	case ours && (c.scope.ReadOnly || c.scope.Verify):
@@ -125,18 +125,10 @@ func isOurs(live *unstructured.Unstructured, base kubelive.Baseline, owner kubel
 		(base.UID == live.GetUID() || live.GetLabels()[kubelive.LabelPartOf] == owner.ID)
 }
 
-// mayAdopt reports whether the spec names every one who wrote the object.
+// mayAdopt reports whether the spec names every one who wrote or tracks the
+// object.
 func (c *comparison) mayAdopt(live *unstructured.Unstructured) bool {
-	if slices.Contains(c.scope.AdoptFrom, "*") {
-		return ownedByOther(live) == ""
-	}
-	managers := managersOf(live)
-	for _, m := range managers {
-		if !slices.Contains(c.scope.AdoptFrom, m) {
-			return false
-		}
-	}
-	return len(managers) > 0 && ownedByOther(live) == ""
+	return ownedByOther(live) == "" && len(adoptable(live, c.owner, c.scope.AdoptFrom)) == 0
 }
 
 // ownedByOther is the environment that an object is labelled with, if any.
@@ -168,9 +160,17 @@ func conflict(live *unstructured.Unstructured, owner kubelive.Owner) error {
 			Hint:    "remove it from one of them",
 		}
 	}
-	managers := managersOf(live)
+	managers, need := managersOf(live), adoptable(live, owner, nil)
+	text := "exists and is not ours; it was written by " + strings.Join(managers, ", ")
+	var by []string
+	for _, k := range trackersOf(live, owner) {
+		by = append(by, k.name)
+	}
+	if len(by) > 0 {
+		text += "; it is tracked by " + strings.Join(by, ", ")
+	}
 	return sources.Problem{
-		Message: fmt.Sprintf("exists and is not ours; it was written by %s", strings.Join(managers, ", ")),
-		Hint:    fmt.Sprintf("name them in the environment's adoptFrom to take it over, as in adoptFrom: [%s]", strings.Join(managers, ", ")),
+		Message: text,
+		Hint:    fmt.Sprintf("name them in the environment's adoptFrom to take it over, as in adoptFrom: [%s]", strings.Join(need, ", ")),
 	}
 }

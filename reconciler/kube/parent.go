@@ -50,12 +50,17 @@ type parent struct {
 	rebuilt time.Time
 	// incomplete: some kinds could not be asked, so nothing may be pruned.
 	incomplete error
+	// records are what was done once; dirty ones are not written yet.
+	records      records
+	recordsDirty bool
 }
 
 var (
 	configMaps = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
 	namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
 )
+
+func parentName(environment string) string { return kubelive.ParentName(environment) }
 
 func (t *Target) parent(environment string) *parent {
 	t.mu.Lock()
@@ -115,6 +120,9 @@ func (t *Target) readParent(p *parent, object *unstructured.Unstructured) error 
 			Message: fmt.Sprintf("the environment belongs to source %q, and this one is of source %q", by, p.source),
 			Hint:    "rename one of them; if the source itself was renamed, remove the annotation " + annotationSource,
 		}
+	}
+	if !p.recordsDirty {
+		p.records = readRecords(object)
 	}
 	p.kinds, p.namespaces = map[schema.GroupKind]bool{}, map[string]bool{}
 	for _, text := range strings.Split(notes[kubelive.AnnotationKinds], ",") {
@@ -236,7 +244,7 @@ func (t *Target) writeParent(ctx context.Context, p *parent, owner kubelive.Owne
 		"apiVersion": "v1", "kind": "ConfigMap",
 		"metadata": map[string]any{
 			"name": kubelive.ParentName(owner.Environment), "namespace": t.opts.StateNamespace,
-			"labels":      map[string]any{kubelive.LabelApplySetID: owner.ID},
+			"labels":      map[string]any{kubelive.LabelApplySetID: owner.ID, labelState: owner.Environment},
 			"annotations": notes,
 		},
 	})
@@ -249,7 +257,7 @@ func (t *Target) writeParent(ctx context.Context, p *parent, owner kubelive.Owne
 func (t *Target) applyParent(ctx context.Context, owner kubelive.Owner, body []byte) error {
 	force := true
 	apply := func() error {
-		_, err := t.cluster.Objects.Resource(configMaps).Namespace(t.opts.StateNamespace).Patch(ctx,
+		_, err := t.stateAPI().Patch(ctx,
 			kubelive.ParentName(owner.Environment), types.ApplyPatchType, body,
 			metav1.PatchOptions{FieldManager: FieldManager, Force: &force})
 		return err

@@ -9,12 +9,15 @@ import (
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/polling"
 	"github.com/fluxcd/pkg/ssa"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 // Options describe one target.
@@ -40,6 +43,11 @@ type Options struct {
 	Baselines string
 	// Key keys the digests of sensitive items.
 	Key []byte
+	// NoHoldAnnotation: the parents' hold annotation does not count.
+	NoHoldAnnotation bool
+	// Holder names this daemon among those that want the target's lease, as in
+	// "host-1f2e3d". Without one no lease is needed to write.
+	Holder string
 	// Failed is told what went wrong where nobody waits for an answer.
 	Failed func(error)
 }
@@ -51,6 +59,8 @@ type Target struct {
 	ssa     *ssa.ResourceManager
 	// slots bounds the requests in flight.
 	slots chan struct{}
+	// states is what people decided about the environments.
+	states states
 
 	mu      sync.Mutex
 	parents map[string]*parent
@@ -59,6 +69,20 @@ type Target struct {
 	// kinds are what each environment depends on.
 	kinds   map[string]map[schema.GroupKind]bool
 	changed func(reconciler.Hint)
+	// identities are who writes, by environment; clients are by identity.
+	identities map[string]string
+	clients    map[string]dynamic.Interface
+	// yields are the fields that were left to other managers, by object.
+	yields map[sources.ID][]string
+
+	// told are the problems that were told already, by what they are about.
+	told map[string]string
+
+	config  *rest.Config
+	lease   *lease
+	objects *kubelive.ObjectWatches
+	scalers *scalers
+	health  *health
 }
 
 // FieldManager is the manager of what belongs to no environment: parents.
@@ -72,7 +96,13 @@ func Open(o Options) (*Target, error) {
 	// Our own slots bound the load; a second limiter would only add delay.
 	config.QPS = -1
 	config.UserAgent = "holdfast/" + o.Version
-	t := &Target{opts: o, slots: make(chan struct{}, o.Concurrency), parents: map[string]*parent{}, settled: map[string]settled{}, kinds: map[string]map[schema.GroupKind]bool{}}
+	t := &Target{
+		opts: o, slots: make(chan struct{}, o.Concurrency), config: config,
+		states:  states{objects: map[string]*unstructured.Unstructured{}},
+		parents: map[string]*parent{}, settled: map[string]settled{}, kinds: map[string]map[schema.GroupKind]bool{},
+		identities: map[string]string{}, clients: map[string]dynamic.Interface{}, yields: map[sources.ID][]string{},
+		told: map[string]string{}, health: newHealth(),
+	}
 	cluster, err := kubelive.Open(kubelive.Options{
 		Config: config, Namespaces: o.Namespaces, Changed: t.hint, Failed: o.Failed,
 		Baselines: kubelive.BaselineFile{Path: o.Baselines},
@@ -81,6 +111,17 @@ func Open(o Options) (*Target, error) {
 		return nil, fmt.Errorf("target %s: %w", o.Name, err)
 	}
 	t.cluster = cluster
+	t.objects = kubelive.NewObjectWatches(cluster.Objects)
+	t.scalers = newScalers(cluster.Index.Touch)
+	if o.Holder != "" {
+		t.lease = &lease{
+			objects: cluster.Objects, namespace: o.StateNamespace, name: leaseName(o.Installation), holder: o.Holder,
+			length: leaseLength, renew: leaseRenew, margin: leaseMargin,
+		}
+		if o.CreateState {
+			t.lease.prepare = t.createState
+		}
+	}
 	uncached, err := client.New(config, client.Options{Mapper: cluster.Mapper.RESTMapper()})
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", o.Name, err)
@@ -105,7 +146,28 @@ func (t *Target) Watch(ctx context.Context, changed func(reconciler.Hint)) error
 	t.mu.Lock()
 	t.changed = changed
 	t.mu.Unlock()
+	var all sync.WaitGroup
+	defer all.Wait()
+	all.Go(func() { _ = t.objects.Run(ctx) }) // it ends with ctx, and without an error
+	all.Go(func() { t.keepRecords(ctx) })
+	all.Go(func() { t.diagnose(ctx) })
 	return t.cluster.Run(ctx)
+}
+
+// tellOnce tells of a problem where nobody waits for an answer, once for each
+// thing that it is about until that is well again.
+func (t *Target) tellOnce(about string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	t.mu.Lock()
+	fresh := text != "" && t.told[about] != text
+	t.told[about] = text
+	t.mu.Unlock()
+	if fresh && t.opts.Failed != nil {
+		t.opts.Failed(fmt.Errorf("%s: %w", about, err))
+	}
 }
 
 // Health implements reconciler.Driver: it looks at the watches of the kinds that
