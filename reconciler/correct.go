@@ -49,7 +49,7 @@ func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
 	}
 	policy := w.policy(a, "")
 	policy.Partial, policy.Gates = true, c.gates
-	out := Run{}
+	out := Run{partial: true}
 	w.carryOut(ctx, driver, a, NewPlan(ops, policy), &out, seen)
 	if len(out.Errors) > 0 && ctx.Err() == nil {
 		w.log.Error().Err(out.Errors).Msg("drift could not be corrected")
@@ -156,6 +156,9 @@ func (w *worker) seeDrift(op Operation, a Assignment, changes []drift.Change, cl
 		Origin: op.Item.Origin, Revision: a.Revision.Short(), Cause: causeOf(changes), Next: next,
 		Seen: seen, At: time.Now(),
 	})
+	w.mu.Lock()
+	w.driftAt = time.Now()
+	w.mu.Unlock()
 	if !fresh {
 		if o := w.engine.opts.Observer; o != nil {
 			o.DriftChanged(episode)

@@ -26,6 +26,9 @@ type Assignment struct {
 	Source   string
 	Revision sources.Revision
 	Reach    Reach
+	// Identity, when not empty, is who writes: a service account that the source
+	// was granted.
+	Identity string
 	// Render makes the items. It may be called more than once and must be cheap
 	// when nothing changed.
 	Render func(context.Context) ([]sources.Item, error)
@@ -63,6 +66,12 @@ type Options struct {
 	Book *drift.Book
 	// Timeouts of a run's phases; zero has a default.
 	RenderTimeout, CompareTimeout, ApplyTimeout time.Duration
+	// Runs bounds how many environments are rendered, compared and applied at the
+	// same time. Default: 8.
+	Runs int
+	// Reach is what a source was granted in a target, for environments that have
+	// left it.
+	Reach func(source, target string) Reach
 }
 
 // keepRuns bounds how many ended runs can still be asked for.
@@ -72,6 +81,8 @@ const keepRuns = 2000
 type Engine struct {
 	opts Options
 	book *drift.Book
+	// slots bounds the runs under way.
+	slots *slots
 	// start hands new workers to Run.
 	start chan *worker
 
@@ -91,11 +102,12 @@ func New(o Options) *Engine {
 	o.RenderTimeout = cmp.Or(o.RenderTimeout, 2*time.Minute)
 	o.CompareTimeout = cmp.Or(o.CompareTimeout, 5*time.Minute)
 	o.ApplyTimeout = cmp.Or(o.ApplyTimeout, 10*time.Minute)
+	o.Runs = cmp.Or(o.Runs, 8)
 	if o.Book == nil {
 		o.Book = drift.NewBook()
 	}
 	return &Engine{
-		opts: o, book: o.Book, start: make(chan *worker),
+		opts: o, book: o.Book, slots: newSlots(o.Runs), start: make(chan *worker),
 		workers: map[string]*worker{}, runs: map[string]*handle{}, sources: map[string]sources.Problems{},
 	}
 }
@@ -133,17 +145,28 @@ func (e *Engine) Assign(ctx context.Context, source string, all []Assignment, co
 			w.post(t)
 		}
 		if fresh {
-			select {
-			case e.start <- w:
-			case <-ctx.Done():
-				return
-			}
+			e.begin(ctx, w)
 		}
 	}
 	for _, w := range e.bySource(source) {
 		if complete && !named[w.name] {
 			w.remove()
 		}
+	}
+	if complete {
+		e.findLeft(ctx, source, func(w *worker) {
+			w.log.Warn().Msg("environment has no spec in git any more")
+			e.begin(ctx, w)
+			w.post(Trigger{Reason: ReasonPoll, Actor: "the spec left git"})
+		})
+	}
+}
+
+// begin hands a new worker to Run.
+func (e *Engine) begin(ctx context.Context, w *worker) {
+	select {
+	case e.start <- w:
+	case <-ctx.Done():
 	}
 }
 

@@ -24,6 +24,12 @@ type shelf struct {
 	things map[sources.ID]string
 	// applied is what was last written to each.
 	applied map[sources.ID]string
+	// owner is the environment that wrote each.
+	owner map[sources.ID]string
+	// states is what is kept about environments.
+	states map[string]State
+	// unready is what each environment waits for.
+	unready map[string][]Unready
 	// writes counts applied operations, looks comparisons; block holds up every
 	// comparison.
 	writes int
@@ -48,13 +54,19 @@ func (s *shelf) Compare(ctx context.Context, want []sources.Item, scope Scope) (
 	}
 	var ops []Operation
 	unwanted := maps.Clone(s.things)
+	maps.DeleteFunc(unwanted, func(id sources.ID, _ string) bool { return s.owner[id] != scope.Environment })
 	for _, item := range want {
 		live, there := s.things[item.ID]
 		delete(unwanted, item.ID)
 		op := Operation{Object: item.ID, Item: item, Digest: item.Digest}
+		owner := s.owner[item.ID]
 		switch {
 		case !there:
 			op.Kind = OpCreate
+		case owner != scope.Environment && owner != "" && !scope.MayTake(item.ID, owner):
+			op.Kind, op.Err = OpConflict, errors.New("belongs to environment "+owner)
+		case owner != scope.Environment && owner != "":
+			op.Kind = OpAdopt
 		case live == string(item.Body):
 			op.Kind = OpUnchanged
 		case s.applied[item.ID] == string(item.Body):
@@ -66,7 +78,7 @@ func (s *shelf) Compare(ctx context.Context, want []sources.Item, scope Scope) (
 	}
 	for id := range unwanted {
 		if !scope.Partial {
-			ops = append(ops, Operation{Object: id, Kind: OpDelete})
+			ops = append(ops, Operation{Object: id, Kind: OpDelete, Protected: id.Kind == "Vault"})
 		}
 	}
 	return ops, nil
@@ -79,6 +91,7 @@ func (s *shelf) Apply(_ context.Context, p Plan, done func(Outcome)) error {
 		if op.Kind == OpDelete {
 			delete(s.things, op.Object)
 		} else {
+			s.owner[op.Object] = p.Environment
 			s.things[op.Object] = string(op.Item.Body)
 			s.applied[op.Object] = string(op.Item.Body)
 		}
@@ -110,6 +123,8 @@ type bench struct {
 	engine *Engine
 	// fetched counts refreshes.
 	fetched int
+	// known are the assignments that were ever made, by name@revision.
+	known map[string]Assignment
 }
 
 func thingItem(name, text string) sources.Item {
@@ -119,10 +134,17 @@ func thingItem(name, text string) sources.Item {
 // withEngine runs a test in its own time.
 func withEngine(t *testing.T, test func(*bench)) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{T: t, shelf: &shelf{things: map[sources.ID]string{}, applied: map[sources.ID]string{}}}
+		b := &bench{T: t, known: map[string]Assignment{}, shelf: &shelf{things: map[sources.ID]string{}, applied: map[sources.ID]string{}, owner: map[sources.ID]string{}, states: map[string]State{}, unready: map[string][]Unready{}}}
 		b.engine = New(Options{
 			Drivers: map[string]Driver{"default": b.shelf}, Log: zerolog.Nop(),
 			Refresh: func(context.Context, string) error { b.fetched++; return nil },
+			Reach:   func(string, string) Reach { return Reach{Namespaces: []string{"*"}} },
+			At: func(_ context.Context, _, name, revision string) (Assignment, error) {
+				if a, ok := b.known[name+"@"+revision]; ok {
+					return a, nil
+				}
+				return Assignment{}, errors.New("no revision " + revision)
+			},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -148,6 +170,9 @@ func (b *bench) assignment(revision string, items ...sources.Item) Assignment {
 }
 
 func (b *bench) assign(all ...Assignment) {
+	for _, a := range all {
+		b.known[a.Spec.Name+"@"+a.Revision.ID] = a
+	}
 	b.engine.Assign(b.Context(), "shop", all, true, Trigger{Reason: ReasonPoll})
 	synctest.Wait()
 }

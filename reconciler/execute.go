@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,9 +21,9 @@ func (w *worker) run(ctx context.Context, h *handle) {
 	// What the refresh itself triggered is answered by this run.
 	absorbed := w.box.takePoll()
 
-	out, err := w.execute(ctx, h.run.Trigger)
+	out, err := w.inTurn(ctx, h.run.Trigger)
 	for try := 1; errors.Is(err, ErrSuperseded) && try < 3; try++ {
-		out, err = w.execute(ctx, h.run.Trigger)
+		out, err = w.inTurn(ctx, h.run.Trigger)
 	}
 	if err != nil {
 		out.Result, out.Errors = Failed, sources.ProblemsOf(err)
@@ -63,9 +64,23 @@ func (w *worker) refresh(ctx context.Context, t Trigger) error {
 	return w.engine.opts.Refresh(ctx, w.source())
 }
 
+// inTurn waits for the run's turn, and executes it.
+func (w *worker) inTurn(ctx context.Context, t Trigger) (Run, error) {
+	a, _ := w.assignment()
+	release, err := w.engine.slots.acquire(ctx, t.Reason, a.Spec.Target)
+	if err != nil {
+		return Run{Revision: a.Revision}, err
+	}
+	defer release()
+	return w.execute(ctx, t)
+}
+
 // execute renders, compares, plans and applies. Its error is what stopped it
 // before anything was applied.
 func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
+	if w.isRemoved() {
+		return w.executeRemoval(ctx, t)
+	}
 	a, ok := w.assignment()
 	if !ok {
 		return Run{Revision: a.Revision}, sources.Problem{
@@ -86,7 +101,9 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 	}
 	w.noteGates(c)
 	out.Revision = c.a.Revision
-	if err := w.render(ctx, c.a); err != nil {
+	err = w.render(ctx, c.a)
+	w.notePlanned(c.a)
+	if err != nil {
 		return out, err
 	}
 	ops, err := w.compare(ctx, driver, c.a, w.desired, Scope{Verify: t.Verify, ReadOnly: c.readOnly()})
@@ -103,9 +120,13 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 	if pin := c.state.pinned(time.Now()); pin != nil {
 		policy.ApproveBudget = pin.Approved
 	}
+	w.holdMoving(c.a, ops)
 	plan := NewPlan(ops, policy)
 	out.PlanHash = plan.Hash
 	w.carryOut(ctx, driver, c.a, plan, &out, time.Now())
+	if out.Counts.Adopted > 0 {
+		w.wakeMoving(c.a)
+	}
 	w.preview(ctx, driver, c, &out)
 	out.Result = resultOf(&out)
 	w.remember(ctx, driver, c, &out)
@@ -151,7 +172,7 @@ func (w *worker) remember(ctx context.Context, d Driver, c choice, out *Run) {
 // render brings w.desired to the assigned revision. When it fails, what was
 // desired before stays, and nothing is deleted.
 func (w *worker) render(ctx context.Context, a Assignment) error {
-	key := a.Revision.ID + "\x00" + a.Spec.Path + "\x00" + a.Spec.Namespace + "\x00" + a.Spec.Target + fmt.Sprint(a.Spec.CreateNamespace)
+	key := a.Revision.ID + " " + a.Spec.RenderKey()
 	if w.rendered == key {
 		return nil
 	}
@@ -172,6 +193,8 @@ func (w *worker) compare(ctx context.Context, d Driver, a Assignment, want []sou
 	ctx, cancel := context.WithTimeout(ctx, w.engine.opts.CompareTimeout)
 	defer cancel()
 	s.Environment, s.Source, s.AdoptFrom = w.name, a.Source, a.Spec.AdoptFrom
+	s.Revision, s.Recreate, s.Conflicts, s.Checks = a.Revision, a.Spec.Recreate, a.Spec.Conflicts, a.Spec.Health.Checks
+	s.Identity, s.MayTake = a.Identity, w.mayTake(a)
 	ops, err := d.Compare(ctx, want, s)
 	if err != nil {
 		return nil, fmt.Errorf("compare with target %s: %w", a.Spec.Target, err)
@@ -201,7 +224,10 @@ func (w *worker) carryOut(ctx context.Context, d Driver, a Assignment, plan Plan
 		w.countIdle(op, a, out, seen)
 	}
 	if len(plan.Active()) > 0 {
-		applyCtx, cancel := context.WithTimeout(ctx, w.engine.opts.ApplyTimeout)
+		if !out.partial {
+			clear(w.touched)
+		}
+		applyCtx, cancel := context.WithTimeout(ctx, cmp.Or(a.Spec.Timeout, w.engine.opts.ApplyTimeout))
 		defer cancel()
 		err := d.Apply(applyCtx, plan, func(o Outcome) { w.outcome(o, a, out, seen) })
 		if err != nil {
@@ -299,6 +325,9 @@ func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 		w.corrected(o, a, seen)
 	}
 	w.good[op.Object] = op.Item
+	if op.Kind != OpCorrect && !o.Noop {
+		w.touched[op.Object] = true
+	}
 }
 
 // keep makes a drifted thing one to be looked after, if it is not yet: what it

@@ -39,6 +39,8 @@ const (
 	GateBudget    GateKind = "budget"
 	// GateDrift: the drift mode leaves drift where it is, or a decision does.
 	GateDrift GateKind = "drift"
+	// GateTransfer: the object moves, or may move, to another environment.
+	GateTransfer GateKind = "transfer"
 	// GateRemoval: the spec left git, and nobody confirmed that its objects go.
 	GateRemoval GateKind = "removal"
 )
@@ -46,7 +48,7 @@ const (
 // gateOrder is the order above.
 var gateOrder = []GateKind{
 	GateMode, GateHold, GatePin, GateReturned, GateSource, GateAfter, GateDependsOn, GateRollout,
-	GateWindow, GateRemoval, GateUnread, GateProtected, GateBudget, GateDrift,
+	GateWindow, GateRemoval, GateTransfer, GateUnread, GateProtected, GateBudget, GateDrift,
 }
 
 // Gate is one thing that holds changes back now.

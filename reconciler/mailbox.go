@@ -25,6 +25,8 @@ type mailbox struct {
 	// questions are answered between runs, until the box is closed.
 	questions []func(context.Context)
 	closed    bool
+	// look is set when the health is to be looked at again.
+	look bool
 	// wake holds one token when there is something to do.
 	wake chan struct{}
 }
@@ -105,6 +107,23 @@ func (m *mailbox) signal() {
 	case m.wake <- struct{}{}:
 	default:
 	}
+}
+
+// poke asks for a look at the environment's health.
+func (m *mailbox) poke() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.look = true
+	m.signal()
+}
+
+// poked reports whether that was asked for, once.
+func (m *mailbox) poked() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	look := m.look
+	m.look = false
+	return look
 }
 
 // take empties the mailbox.

@@ -122,6 +122,9 @@ type Run struct {
 	// to 1,000 of them; MoreChanges counts the others.
 	Changes     []ObjectChange `json:"changes,omitempty"`
 	MoreChanges int            `json:"moreChanges,omitempty"`
+
+	// partial: it is no run, but the correction of hinted things.
+	partial bool
 }
 
 // Waiting is one operation that a gate holds back.
@@ -170,6 +173,11 @@ type Status struct {
 	// Head is the newest revision seen; Applied the one last applied in full.
 	Head    sources.Revision `json:"head,omitzero"`
 	Applied sources.Revision `json:"applied,omitzero"`
+	// Health is how what was applied works; Unready what is waited for, and
+	// ReadySince from when on everything has been ready.
+	Health     Health    `json:"health"`
+	Unready    []Unready `json:"unready,omitempty"`
+	ReadySince time.Time `json:"readySince,omitzero"`
 	// Running is the run under way, LastRun the last that ended.
 	Running *Run `json:"running,omitempty"`
 	LastRun *Run `json:"lastRun,omitempty"`

@@ -51,6 +51,10 @@ type worker struct {
 	// accepted notes the accepted revision, once those that wait for the run have
 	// their answer.
 	accepted func()
+	// touched are the things that the last run which wrote anything wrote to.
+	touched map[sources.ID]bool
+	// gone: nothing of the environment is left, and the loop ends.
+	gone bool
 
 	mu       sync.Mutex
 	assigned Assignment
@@ -76,8 +80,23 @@ type worker struct {
 	// says what for. driftAt is when drift was last open.
 	readySince, driftAt time.Time
 	unready             string
+	// health is the verdict, and verdict closed when there is a new one. readyAt,
+	// unreadyAt and failedAt are the revisions that it was about, waiting what is
+	// waited for, and deadline when that takes too long.
+	health                       Health
+	verdict                      chan struct{}
+	readyAt, unreadyAt, failedAt string
+	unreadySince                 time.Time
+	waiting                      []Unready
+	deadline                     *time.Timer
 	// decided is what of the state the last run saw.
 	decided string
+	// wanted is what was asked for when the environment was last planned, planned
+	// the revision of that, and moving says that deletes wait for the plans of
+	// others.
+	wanted  []sources.Item
+	planned string
+	moving  bool
 	fixed   int
 }
 
@@ -86,7 +105,8 @@ func newWorker(e *Engine, a Assignment) *worker {
 		engine: e, name: a.Spec.Name, box: newMailbox(&e.mu),
 		log:  e.opts.Log.With().Str("environment", a.Spec.Name).Logger(),
 		good: map[sources.ID]sources.Item{}, heat: map[sources.ID]*heat{},
-		later: map[sources.ID]*time.Timer{}, wake: stopped(),
+		later: map[sources.ID]*time.Timer{}, wake: stopped(), deadline: stopped(), verdict: make(chan struct{}),
+		health: HealthUnknown, touched: map[sources.ID]bool{},
 		assigned: Assignment{Source: a.Source, Spec: a.Spec},
 	}
 }
@@ -152,7 +172,8 @@ func (w *worker) remove() {
 	w.removed = true
 	w.mu.Unlock()
 	if !was {
-		w.log.Warn().Msg("environment left its source; its objects stay")
+		w.log.Warn().Msg("environment left its source")
+		w.post(Trigger{Reason: ReasonPoll, Actor: "the spec left git"})
 	}
 }
 
@@ -196,22 +217,36 @@ func (w *worker) loop(ctx context.Context) {
 			w.run(ctx, h)
 			w.schedule(retry)
 		}
+		if w.gone {
+			w.abandon()
+			return
+		}
+		if w.box.poked() || h != nil {
+			w.checkReady(ctx)
+		}
 	}
 }
 
 // abandon ends the run that will not happen any more.
 func (w *worker) abandon() {
 	w.wake.Stop()
+	w.mu.Lock()
+	w.deadline.Stop()
+	w.mu.Unlock()
 	if h := w.box.takeRun(); h != nil {
 		w.finish(h, Run{Result: Superseded, Errors: sources.Problems{{Message: "the daemon stopped before the run began"}}})
 	}
 }
 
 // schedule sets the retry of a failed run: from 5 s, doubling, up to 5 minutes,
-// with jitter, so that what failed together is not tried again together.
+// with jitter, so that what failed together is not tried again together. A spec
+// may ask for runs at an interval though nothing failed.
 func (w *worker) schedule(retry *time.Timer) {
 	retry.Stop()
 	if w.failures == 0 {
+		if a, _ := w.assignment(); a.Spec.Interval > 0 {
+			retry.Reset(a.Spec.Interval - a.Spec.Interval/20 + rand.N(a.Spec.Interval/10+1))
+		}
 		return
 	}
 	wait := min(5*time.Second<<min(w.failures-1, 10), 5*time.Minute)
@@ -241,6 +276,7 @@ func (w *worker) status() Status {
 	for _, p := range w.problems {
 		s.Errors = append(s.Errors, p...)
 	}
+	s.Health, s.Unready, s.ReadySince = w.health, slices.Clone(w.waiting), w.readySince
 	s.Sync = w.syncWord(&s)
 	return s
 }

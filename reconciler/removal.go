@@ -1,0 +1,304 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
+)
+
+// Remover is a driver that can let go of a whole environment.
+type Remover interface {
+	// Environments are the names of all environments that state is kept of.
+	Environments(ctx context.Context) ([]string, error)
+	// Detach takes our marks and our ownership of fields from everything that
+	// belongs to an environment; the things and their values stay.
+	Detach(ctx context.Context, environment string) error
+	// Forget removes what is kept about an environment that has nothing left.
+	Forget(ctx context.Context, environment string) error
+}
+
+// ConfirmRemoval lets the objects of an environment go whose spec left git.
+func (e *Engine) ConfirmRemoval(ctx context.Context, name, actor string) (Run, error) {
+	w, err := e.one(name)
+	if err != nil {
+		return Run{}, err
+	}
+	if !w.isRemoved() {
+		return Run{}, fmt.Errorf("environment %s has a spec in git; remove that first", name)
+	}
+	err = w.save(ctx, func(s *State) error {
+		if s.Removed == nil {
+			s.Removed = &Removal{Since: time.Now()}
+		}
+		s.Removed.Confirmed = actor
+		return nil
+	})
+	if err != nil {
+		return Run{}, err
+	}
+	return e.snapshot(w.post(Trigger{Reason: ReasonOnCall, Actor: actor})), nil
+}
+
+// findLeft makes known the environments of a source that left it while the
+// daemon was not looking.
+func (e *Engine) findLeft(ctx context.Context, source string, start func(*worker)) {
+	for target, d := range e.opts.Drivers {
+		r, removes := d.(Remover)
+		k, keeps := d.(Keeper)
+		if !removes || !keeps {
+			continue
+		}
+		names, err := r.Environments(ctx)
+		if err != nil {
+			e.opts.Log.Warn().Err(err).Str("target", target).Msg("environments that left git cannot be looked for")
+			continue
+		}
+		for _, name := range names {
+			if w := e.left(ctx, k, source, target, name); w != nil {
+				start(w)
+			}
+		}
+	}
+}
+
+// left is a worker for an environment that nobody has and that was the source's.
+func (e *Engine) left(ctx context.Context, k Keeper, source, target, name string) *worker {
+	e.mu.Lock()
+	_, known := e.workers[name]
+	e.mu.Unlock()
+	if known {
+		return nil
+	}
+	state, err := k.State(ctx, name)
+	if err != nil || state.Source != source {
+		return nil
+	}
+	spec := environment.New(name)
+	spec.Target, spec.Deletion = target, environment.Deletion(state.Deletion)
+	a := Assignment{Spec: spec, Source: source, Revision: state.Accepted}
+	if e.opts.Reach != nil {
+		a.Reach = e.opts.Reach(source, target)
+	}
+	w := newWorker(e, a)
+	w.assigned, w.removed = a, true
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, known := e.workers[name]; known {
+		return nil
+	}
+	e.workers[name] = w
+	return w
+}
+
+// executeRemoval deletes, detaches or keeps what an environment has that left
+// git.
+func (w *worker) executeRemoval(ctx context.Context, t Trigger) (Run, error) {
+	w.mu.Lock()
+	a := w.assigned
+	w.mu.Unlock()
+	out := Run{Revision: a.Revision}
+	d, k, err := w.keeper()
+	if err != nil {
+		out.Result = Unchanged // there is nothing to remember it by
+		return out, nil
+	}
+	state, err := stateOf(ctx, d, w.name)
+	if err == nil && state.Removed == nil {
+		state, err = k.SaveState(ctx, w.name, func(s *State) error {
+			if s.Removed == nil {
+				s.Removed = &Removal{Since: time.Now()}
+			}
+			s.Source, s.Deletion = a.Source, string(a.Spec.Deletion)
+			return nil
+		})
+	}
+	if err != nil {
+		return out, err
+	}
+	gates := w.removalGates(a, state)
+	w.noteGates(choice{a: a, state: state, gates: gates})
+	if a.Spec.Deletion == environment.DeletionOrphan && len(gates) == 0 {
+		return w.detach(ctx, d, out)
+	}
+	w.desired = nil
+	ops, err := w.compare(ctx, d, a, nil, Scope{})
+	if err != nil {
+		return out, err
+	}
+	w.forgetUnwanted()
+	policy := w.policy(a, t.Approve)
+	policy.Gates, policy.Prune = gates, true
+	policy.Budget = &environment.DeletionBudget{Count: math.MaxInt, Percent: 100, StopPercent: 100}
+	plan := NewPlan(ops, policy)
+	out.PlanHash = plan.Hash
+	w.carryOut(ctx, d, a, plan, &out, time.Now())
+	if len(ops) == 0 {
+		w.forget(ctx, d)
+	} else if out.Counts.Deleted > 0 {
+		w.post(Trigger{Reason: ReasonTimer, Actor: "removal"}) // see that all is gone
+	}
+	return out, nil
+}
+
+// removalGates are the holds, and the confirmation that is still to come.
+func (w *worker) removalGates(a Assignment, s State) []Gate {
+	var out []Gate
+	for _, h := range s.activeHolds(time.Now()) {
+		out = append(out, h.gate())
+	}
+	confirmed := s.Removed != nil && s.Removed.Confirmed != ""
+	if a.Spec.Deletion == environment.DeletionDelete || a.Spec.Deletion == environment.DeletionOrphan || a.Spec.Preview != nil || confirmed {
+		return out
+	}
+	return append(out, Gate{
+		Kind: GateRemoval, Since: s.Removed.Since, stopsCorrection: true,
+		Why: fmt.Sprintf("its spec left git; its objects stay until `holdfast delete %s` confirms that they go", w.name),
+	})
+}
+
+func (w *worker) detach(ctx context.Context, d Driver, out Run) (Run, error) {
+	r, ok := d.(Remover)
+	if !ok {
+		return out, errors.New("this target cannot let go of objects without deleting them")
+	}
+	if err := r.Detach(ctx, w.name); err != nil {
+		return out, fmt.Errorf("let go of the environment's objects: %w", err)
+	}
+	w.forget(ctx, d)
+	out.Result = Applied
+	return out, nil
+}
+
+// forget ends the environment: nothing of it is left.
+func (w *worker) forget(ctx context.Context, d Driver) {
+	r, ok := d.(Remover)
+	if !ok {
+		return
+	}
+	if err := r.Forget(ctx, w.name); err != nil {
+		w.log.Warn().Err(err).Msg("what is kept about the environment could not be removed")
+		return
+	}
+	w.engine.mu.Lock()
+	defer w.engine.mu.Unlock()
+	if w.isRemoved() { // not come back meanwhile
+		delete(w.engine.workers, w.name)
+		w.gone = true
+		w.log.Info().Msg("environment is gone")
+	}
+}
+
+// The rest is about objects that move from one environment to another.
+
+// holdMoving keeps the deletes of objects that another environment of the same
+// source asks for, or may ask for once it has been planned at this revision.
+func (w *worker) holdMoving(a Assignment, ops []Operation) {
+	deletes := false
+	for i := range ops {
+		deletes = deletes || ops[i].Kind == OpDelete
+	}
+	if !deletes {
+		return
+	}
+	for _, other := range w.engine.bySource(a.Source) {
+		if other == w || other.isRemoved() {
+			continue
+		}
+		wanted, planned := other.wants()
+		for i := range ops {
+			if ops[i].Kind != OpDelete {
+				continue
+			}
+			switch {
+			case planned != a.Revision.ID:
+				w.setMoving()
+				ops[i].hold(GateTransfer, fmt.Sprintf("waits until environment %s is planned at this revision: it may take the object over", other.name))
+			case holds(wanted, ops[i].Object):
+				w.setMoving()
+				ops[i].hold(GateTransfer, fmt.Sprintf("moves to environment %s", other.name))
+			}
+		}
+	}
+}
+
+// holds reports whether sorted items hold one of an id.
+func holds(items []sources.Item, id sources.ID) bool {
+	low, high := 0, len(items)
+	for low < high {
+		mid := (low + high) / 2
+		if items[mid].ID.Compare(id) < 0 {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low < len(items) && items[low].ID == id
+}
+
+// wants is what the environment asked for when it was last planned, and at which
+// revision that was.
+func (w *worker) wants() ([]sources.Item, string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wanted, w.planned
+}
+
+// notePlanned publishes what is asked for now, and wakes those whose deletes
+// waited for that.
+func (w *worker) notePlanned(a Assignment) {
+	w.mu.Lock()
+	fresh := w.planned != a.Revision.ID
+	w.wanted, w.planned, w.moving = w.desired, a.Revision.ID, false
+	w.mu.Unlock()
+	if fresh {
+		w.wakeMoving(a)
+	}
+}
+
+// wakeMoving makes the environments of a source look again whose deletes wait
+// for others.
+func (w *worker) wakeMoving(a Assignment) {
+	for _, other := range w.engine.bySource(a.Source) {
+		if other != w && other.isMoving() {
+			other.post(Trigger{Reason: ReasonTimer, Actor: "plan of " + w.name})
+		}
+	}
+}
+
+func (w *worker) setMoving() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.moving = true
+}
+
+func (w *worker) isMoving() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.moving
+}
+
+// mayTake reports whether an object may be taken over from another environment:
+// one that this one was called before, or one of the same source that no longer
+// asks for the object.
+func (w *worker) mayTake(a Assignment) func(sources.ID, string) bool {
+	return func(id sources.ID, from string) bool {
+		for _, name := range a.Spec.Formerly {
+			if name == from {
+				return true
+			}
+		}
+		w.engine.mu.Lock()
+		other := w.engine.workers[from]
+		w.engine.mu.Unlock()
+		if other == nil || other == w || other.source() != a.Source || other.isRemoved() {
+			return false
+		}
+		wanted, planned := other.wants()
+		return planned == a.Revision.ID && !holds(wanted, id)
+	}
+}
