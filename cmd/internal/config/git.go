@@ -86,9 +86,9 @@ var (
 
 func (d *decoder) ssh(n *yamldoc.Node, what string, s *SSH) {
 	d.Mapping(n, strings.TrimSuffix(what, "."),
-		on("keyFile", func(n *yamldoc.Node) { s.KeyFiles = append(s.KeyFiles, d.paths(what+"keyFile", n)...) }),
+		on("keyFile", func(n *yamldoc.Node) { s.KeyFiles = append(s.KeyFiles, d.keyPaths(what+"keyFile", n)...) }),
 		on("keyFiles", func(n *yamldoc.Node) {
-			s.KeyFiles = append(s.KeyFiles, d.paths(what+"keyFiles", d.List(n, what+"keyFiles")...)...)
+			s.KeyFiles = append(s.KeyFiles, d.keyPaths(what+"keyFiles", d.List(n, what+"keyFiles")...)...)
 		}),
 		d.pathField("passphraseFile", what, &s.PassphraseFile),
 		d.pathField("agent", what, &s.Agent),
@@ -99,7 +99,7 @@ func (d *decoder) ssh(n *yamldoc.Node, what string, s *SSH) {
 	}
 }
 
-func (d *decoder) paths(what string, nodes ...*yamldoc.Node) []string {
+func (d *decoder) keyPaths(what string, nodes ...*yamldoc.Node) []string {
 	var out []string
 	for _, n := range nodes {
 		var path string
