@@ -126,6 +126,7 @@ type Source struct {
 	// looked for.
 	Implicit    *environment.Spec `json:"implicit,omitempty"`
 	Credentials Credentials       `json:"credentials,omitzero"`
+	Following
 	// Grants are what the source's environments may reach; without one, nothing.
 	Grants []Grant `json:"grants,omitempty"`
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-gitops/holdfast/internal/yamldoc"
@@ -163,9 +164,10 @@ func (d *decoder) sources(n *yamldoc.Node) []Source {
 			on("credentials", func(n *yamldoc.Node) { d.credentials(n, what+".credentials", &s.Credentials) }),
 			on("grants", func(n *yamldoc.Node) { s.Grants = d.grants(n, what+".grants") }),
 		}
-		d.Mapping(e, what, append(fields, d.gitFields(what, s)...)...)
+		d.Mapping(e, what, slices.Concat(fields, d.gitFields(what, s), d.following(what, &s.Following))...)
 		d.unique(e, &s.Name, what, seen)
 		d.checkSource(e, s, what)
+		d.checkFollowing(e, s, what)
 	}
 	return out
 }

@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/environment"
@@ -43,21 +45,42 @@ type follower struct {
 	log      zerolog.Logger
 	metrics  *metrics
 	// find reads the environment specs of a snapshot.
-	find func(sources.Tree) ([]environment.Spec, []environment.Broken, error)
+	find func(sources.Tree) (*environment.Repository, error)
 	// assignment turns a spec into what its worker is to do.
 	assignment func(*lease, environment.Spec) reconciler.Assignment
+
+	// moved, when not nil, tells those who take files from here of a new snapshot.
+	moved func()
+	// changed asks for a look now.
+	changed chan struct{}
+	// inForce is current, for those who do not hold work.
+	inForce atomic.Pointer[lease]
+	// now is the time.
+	now func() time.Time
 
 	mu      sync.Mutex
 	waiting *call
 	// work holds a token while a refresh is under way.
 	work chan struct{}
 
+	config config.Source
+	// guard holds revisions that rewrite history; nil where there is none.
+	guard *guard
+	sight sight
+
 	// What follows belongs to the holder of work.
-	current *lease
-	head    string
+	current   *lease
+	repo      *environment.Repository
+	elsewhere *elsewhere
+	// fresh: this fetch has assigned the environments. offline: only what is on
+	// disk may be used.
+	fresh, offline bool
+	head           string
 	// standing is what is wrong with head.
 	standing error
 	failures int
+	// logged is what was said of a held revision.
+	logged string
 }
 
 // call is one refresh that several may wait for.
@@ -70,11 +93,10 @@ type call struct {
 // step, backing off while the source fails, and at once when it notices a change.
 func (f *follower) run(ctx context.Context) error {
 	f.startFromDisk(ctx)
-	changed := make(chan struct{}, 1)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	if w, ok := f.source.(watched); ok {
-		watching.Go(func() { f.watch(ctx, w, changed) })
+		watching.Go(func() { f.watch(ctx, w) })
 	}
 	for {
 		// The error is in the environments' status and was logged; the next try
@@ -85,18 +107,21 @@ func (f *follower) run(ctx context.Context) error {
 			f.release()
 			return nil
 		case <-time.After(f.pause()):
-		case <-changed:
+		case <-f.changed:
 		}
 	}
 }
 
-func (f *follower) watch(ctx context.Context, w watched, changed chan<- struct{}) {
-	err := w.Watch(ctx, func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	})
+// signal asks for a look now.
+func (f *follower) signal() {
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (f *follower) watch(ctx context.Context, w watched) {
+	err := w.Watch(ctx, f.signal)
 	if err != nil && ctx.Err() == nil {
 		f.log.Warn().Err(err).Msg("source cannot be watched; it is polled")
 	}
@@ -110,13 +135,16 @@ func (f *follower) pause() time.Duration {
 	if failures > 0 {
 		pause = min(max(f.interval, time.Second)<<min(failures-1, 6), max(5*time.Minute, f.interval))
 	}
-	return pause - pause/20 + rand.N(pause/10+1)
+	pause = pause - pause/20 + rand.N(pause/10+1)
+	f.sight.set(func(s *sight) { s.next = time.Now().Add(pause) })
+	return pause
 }
 
 // startFromDisk puts the last good revision in force, so that drift is corrected
 // even while the remote is away.
 func (f *follower) startFromDisk(ctx context.Context) {
-	snap, err := f.source.Last()
+	f.guard.load()
+	snap, err := f.onDisk(ctx)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			f.log.Warn().Err(err).Msg("last revision on disk cannot be used; it is fetched again")
@@ -129,6 +157,23 @@ func (f *follower) startFromDisk(ctx context.Context) {
 		f.log.Warn().Err(err).Msg("last revision on disk cannot be used")
 	}
 }
+
+// onDisk is the revision that was accepted last, or where nothing is remembered,
+// the one that was fetched last: a newer one may have been held.
+func (f *follower) onDisk(ctx context.Context) (*sources.Snapshot, error) {
+	snap, err := f.source.Last()
+	old, known := f.guard.inForce()
+	if err != nil || !known || snap.Revision.ID == old.ID {
+		return snap, err
+	}
+	snap.Close()
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return f.guard.history.Revision(ctx, old)
+}
+
+// startTimeout bounds what a start waits for a revision that is not on disk.
+const startTimeout = 10 * time.Second
 
 // refresh asks the source now. Callers that come while one is under way share
 // the next, since what they ask about may have happened after that one began.
@@ -173,18 +218,53 @@ func (f *follower) fetch(ctx context.Context) error {
 	started := time.Now()
 	snap, err := f.source.Fetch(ctx)
 	f.metrics.polled(f.name, time.Since(started), err)
+	if err == nil {
+		f.sight.set(func(s *sight) { s.head = snap.Revision })
+		if err = f.guard.judge(ctx, snap.Revision); err != nil {
+			snap.Close()
+		}
+	}
 	if ctx.Err() != nil {
 		if err == nil {
 			snap.Close()
 		}
 		return ctx.Err()
 	}
-	f.count(err)
+	held := errors.As(err, &errHeld{})
+	if !held {
+		f.count(err)
+	}
+	switch {
+	case held:
+		f.wait(ctx, err)
+	case err == nil:
+		f.logged = ""
+		err = f.accept(ctx, snap, reconciler.Trigger{Reason: reconciler.ReasonPoll})
+	}
+	f.sight.looked(time.Now(), f.failures, err)
+	f.engine.SourceState(f.name, err)
+	return err
+}
+
+// wait says once that a revision is held, and makes sure that the one in force
+// is there to correct drift against.
+func (f *follower) wait(ctx context.Context, why error) {
+	f.failures = 0
+	if f.logged != why.Error() {
+		f.logged = why.Error()
+		f.log.Error().Err(why).Msg("revision held")
+	}
+	old, known := f.guard.inForce()
+	if f.current != nil || !known {
+		return
+	}
+	snap, err := f.guard.history.Revision(ctx, old)
 	if err == nil {
 		err = f.accept(ctx, snap, reconciler.Trigger{Reason: reconciler.ReasonPoll})
 	}
-	f.engine.SourceState(f.name, err)
-	return err
+	if err != nil {
+		f.log.Error().Err(err).Str("revision", old.Short()).Msg("revision in force cannot be brought back")
+	}
 }
 
 func (f *follower) count(err error) {
@@ -208,9 +288,16 @@ func (f *follower) accept(ctx context.Context, snap *sources.Snapshot, t reconci
 		snap.Close()
 		return f.standing
 	}
-	specs, broken, err := f.find(snap.Tree)
-	if err == nil && len(specs)+len(broken) == 0 {
+	repo, err := f.find(snap.Tree)
+	if err == nil && len(repo.Specs)+len(repo.Templates)+len(repo.Broken) == 0 {
 		err = sources.Problem{Message: "no environment specs were found", Hint: "add a document of kind Environment, apiVersion " + environment.APIVersion}
+	}
+	if err == nil {
+		if err := f.guard.accepted(snap.Revision); err != nil {
+			f.log.Error().Err(err).Str("revision", snap.Revision.Short()).Msg("revision cannot be accepted; the last good state stays")
+			snap.Close()
+			return err // head stays as it is, so that it is tried again
+		}
 	}
 	f.head, f.standing = snap.Revision.ID, err
 	if err != nil {
@@ -218,43 +305,18 @@ func (f *follower) accept(ctx context.Context, snap *sources.Snapshot, t reconci
 		snap.Close()
 		return err
 	}
-	l := newLease(snap)
-	all, nameless := f.assignments(l, specs, broken)
-	f.standing = nameless.Err()
 	f.log.Info().Str("revision", snap.Revision.Short()).Str("subject", snap.Revision.Subject).
-		Int("environments", len(specs)).Int("broken", len(broken)).Msg("revision")
-	f.engine.Assign(ctx, f.name, all, len(nameless) == 0, t)
-	old := f.current
-	f.current = l
-	if old != nil {
-		old.release()
-	}
-	return f.standing
-}
-
-// assignments makes one for every spec that has a name, broken ones included;
-// the problems of the others are the source's.
-func (f *follower) assignments(l *lease, specs []environment.Spec, broken []environment.Broken) (all []reconciler.Assignment, nameless sources.Problems) {
-	for _, s := range specs {
-		all = append(all, f.assignment(l, s))
-	}
-	for _, b := range broken {
-		if b.Name == "" {
-			nameless = append(nameless, b.Problems...)
-			continue
-		}
-		all = append(all, reconciler.Assignment{
-			Spec:   environment.Spec{Name: b.Name, File: b.File, Line: b.Line},
-			Source: f.name, Revision: l.snap.Revision, Problem: b.Problems,
-		})
-	}
-	return all, nameless
+		Int("environments", len(repo.Specs)).Int("templates", len(repo.Templates)).Int("broken", len(repo.Broken)).Msg("revision")
+	f.sight.set(func(s *sight) { s.revision = snap.Revision })
+	return f.put(ctx, newLease(snap), repo, t)
 }
 
 func (f *follower) release() {
 	f.work <- struct{}{}
 	defer func() { <-f.work }()
+	f.elsewhere.close()
 	if f.current != nil {
+		f.inForce.Store(nil)
 		f.current.release()
 		f.current = nil
 	}

@@ -62,7 +62,7 @@ func build(cfg config.Config, version string, book *drift.Book, m *metrics, o re
 
 func openSource(c config.Source, dataDir string) (source, error) {
 	if c.Dir != "" {
-		return localdir.Open(localdir.Options{Name: c.Name, Dir: c.Dir})
+		return localdir.Open(dirOptions(c))
 	}
 	secret := c.Credentials.PasswordFile
 	if secret == "" {
@@ -81,13 +81,14 @@ func openSource(c config.Source, dataDir string) (source, error) {
 	o := c.Git()
 	// Of these credentials alone: what a server gives depends on who asks.
 	o.Dir = filepath.Join(dataDir, "cache", "git", o.Identity())
-	return gitrepo.Open(o)
+	return gitrepo.Open(following(c, o))
 }
 
 func (g *generation) follower(c config.Source, src source, renderer *render.Renderer, m *metrics, log zerolog.Logger) *follower {
 	f := &follower{
 		name: c.Name, source: src, interval: c.Interval, engine: g.engine, metrics: m,
 		log: log.With().Str("source", c.Name).Logger(), work: make(chan struct{}, 1),
+		config: c, guard: newGuard(g.config.DataDir, c, src),
 	}
 	f.find = func(tree sources.Tree) ([]environment.Spec, []environment.Broken, error) {
 		if c.Implicit != nil {

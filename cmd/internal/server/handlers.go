@@ -49,6 +49,9 @@ func (s *Server) routes() http.Handler {
 	if s.opts.Planner != nil {
 		s.planRoutes(mux)
 	}
+	if s.opts.Sources != nil {
+		s.sourceRoutes(mux)
+	}
 	s.historyRoutes(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.ready)

@@ -45,6 +45,8 @@ type Options struct {
 	// are none.
 	Decider Decider
 	Planner Planner
+	// Sources serves how sources stand; nil means that nothing is known of them.
+	Sources Sources
 	// Ready says whether the daemon is; nil means always.
 	Ready func() error
 	// Ledger is what is on record; nil means that nothing is.
