@@ -125,7 +125,9 @@ func (w *world) items(text string) []sources.Item {
 type outcome struct {
 	plan reconciler.Plan
 	done map[string]reconciler.Outcome
-	err  error
+	// order is the outcomes as they came.
+	order []reconciler.Outcome
+	err   error
 }
 
 func (w *world) run(items []sources.Item, change ...func(*reconciler.Scope)) outcome {
@@ -158,7 +160,10 @@ func (w *world) try(ctx context.Context, items []sources.Item, change ...func(*r
 		Reach: reconciler.Reach{Namespaces: []string{"*"}, Cluster: true}, Wanted: len(items) + 1000,
 	})
 	if len(out.plan.Active()) > 0 {
-		out.err = w.target.Apply(ctx, out.plan, func(o reconciler.Outcome) { out.done[o.Operation.Object.String()] = o })
+		out.err = w.target.Apply(ctx, out.plan, func(o reconciler.Outcome) {
+			out.done[o.Operation.Object.String()] = o
+			out.order = append(out.order, o)
+		})
 	}
 	return out, out.err
 }
@@ -256,5 +261,35 @@ func guard(f func(*http.Request) error) func(*http.Request) error {
 		mu.Lock()
 		defer mu.Unlock()
 		return f(r)
+	}
+}
+
+const mergePatch = types.MergePatchType
+
+// value is a text in an object; empty if there is none.
+func (w *world) value(r schema.GroupVersionResource, name string, path ...string) string {
+	w.t.Helper()
+	s, _, _ := unstructured.NestedString(w.get(r, name).Object, path...)
+	return s
+}
+
+func nestedInt(u *unstructured.Unstructured, path ...string) (int64, bool, error) {
+	return unstructured.NestedInt64(u.Object, path...)
+}
+
+func schemaOf(resource string) schema.GroupResource { return schema.GroupResource{Resource: resource} }
+
+// eventually waits until something is so.
+func (w *world) eventually(what string, is func() bool) {
+	w.t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-deadline:
+			w.t.Fatalf("not in time: %s", what)
+		case <-tick.C:
+		}
 	}
 }
