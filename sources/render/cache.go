@@ -2,10 +2,12 @@ package render
 
 import (
 	"container/list"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"sync"
 )
 
@@ -30,6 +32,8 @@ type cacheEntry struct {
 	key     cacheKey
 	result  Result
 	answers map[groupKind]scope
+	// capabilities are those that a chart saw; nil when none was asked for.
+	capabilities *Capabilities
 	// root is the content id of the last tree in which the inputs held, which
 	// saves looking at them when nothing at all changed.
 	root string
@@ -47,7 +51,7 @@ func keyOf(req Request) cacheKey {
 	}
 	asks, err := json.Marshal([]any{
 		req.Kind, req.DefaultNamespace, req.CreateNamespace, req.Labels, req.Annotations,
-		req.Images, req.Replicas, req.Patches, req.Release, req.Helm, req.Values, req.Capabilities, keys,
+		req.Images, req.Replicas, req.Patches, req.Release, req.Helm, req.Values, keys,
 	})
 	if err != nil {
 		// Values come from YAML and are encodable; should one not be, no two
@@ -59,7 +63,7 @@ func keyOf(req Request) cacheKey {
 
 // get answers a request from an earlier one if nothing that it depended on has
 // changed. Without an answer the result's Cached is false.
-func (c *cache) get(req Request) (Result, error) {
+func (c *cache) get(ctx context.Context, req Request) (Result, error) {
 	c.mu.Lock()
 	e, ok := c.entries[keyOf(req)]
 	if !ok {
@@ -74,6 +78,12 @@ func (c *cache) get(req Request) (Result, error) {
 	for gk, was := range answers {
 		namespaced, known := req.Scopes.Namespaced(gk.group, gk.kind)
 		if (scope{namespaced, known}) != was {
+			return Result{}, nil
+		}
+	}
+	if entry.capabilities != nil && req.Capabilities != nil {
+		// A cluster that does not answer has not changed as far as anybody knows.
+		if now, err := req.Capabilities(ctx); err == nil && !reflect.DeepEqual(now, *entry.capabilities) {
 			return Result{}, nil
 		}
 	}
@@ -93,14 +103,14 @@ func (c *cache) get(req Request) (Result, error) {
 	return result, nil
 }
 
-func (c *cache) put(req Request, result Result, answers map[groupKind]scope) {
+func (c *cache) put(req Request, result Result, answers map[groupKind]scope, seen *Capabilities) {
 	root, err := req.Tree.ContentID(".")
 	if err != nil {
 		// Without the id the inputs are looked at, which is only slower.
 		root = ""
 	}
 	key := keyOf(req)
-	entry := &cacheEntry{key: key, result: result, answers: answers, root: root, size: sizeOf(result)}
+	entry := &cacheEntry{key: key, result: result, answers: answers, capabilities: seen, root: root, size: sizeOf(result)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old, there := c.entries[key]; there {

@@ -59,9 +59,16 @@ func (r *Renderer) helm(ctx context.Context, rec *recorder, req Request) ([]sour
 	if err != nil {
 		return nil, err
 	}
+	var seen Capabilities
+	if req.Capabilities != nil {
+		if seen, err = req.Capabilities(ctx); err != nil {
+			return nil, fmt.Errorf("ask the cluster what it serves: %w", err)
+		}
+		rec.capabilities = &seen
+	}
 	c := &conversation{
 		rec: rec, o: r.o.Manifest, program: "helm",
-		blamed: path.Join(req.Path, chartFile), job: job{Chart: newChartJob(req, h, values)},
+		blamed: path.Join(req.Path, chartFile), job: job{Chart: newChartJob(req, h, values, seen)},
 	}
 	o := &chartOutput{c: c, dir: req.Path, skipHooks: h.SkipHooks}
 	if h.Repo != "" {
@@ -98,8 +105,8 @@ func (r *Renderer) fetchChart(ctx context.Context, req Request, h environment.He
 	return nil
 }
 
-func newChartJob(req Request, h environment.Helm, values []chartLayer) *chartJob {
-	apis := req.Capabilities.APIVersions
+func newChartJob(req Request, h environment.Helm, values []chartLayer, seen Capabilities) *chartJob {
+	apis := seen.APIVersions
 	if len(apis) == 0 {
 		apis = h.APIVersions
 	}
@@ -107,7 +114,7 @@ func newChartJob(req Request, h environment.Helm, values []chartLayer) *chartJob
 		Dir: req.Path, Values: values, SkipCRDs: h.SkipCRDs, SkipSchema: h.SkipSchemaValidation,
 		Release:     cmp.Or(h.ReleaseName, req.Release, "release"),
 		Namespace:   cmp.Or(req.DefaultNamespace, "default"),
-		KubeVersion: cmp.Or(req.Capabilities.KubeVersion, h.KubeVersion, DefaultKubeVersion),
+		KubeVersion: cmp.Or(seen.KubeVersion, h.KubeVersion, DefaultKubeVersion),
 		APIVersions: apis,
 	}
 }

@@ -119,6 +119,8 @@ type recorder struct {
 	redactor  *redact.Redactor
 	// secrets are the values that this render decrypted.
 	secrets redact.Redactor
+	// capabilities are those that a chart saw.
+	capabilities *Capabilities
 }
 
 func newRecorder(tree sources.Tree, o Options) *recorder {

@@ -102,8 +102,9 @@ type Request struct {
 	Helm *environment.Helm
 	// Values are what ${name} stands for in the objects; nil leaves them alone.
 	Values substitute.Values
-	// Capabilities are what charts see of the cluster.
-	Capabilities Capabilities
+	// Capabilities tells what charts see of the cluster. It is asked for charts
+	// only. Without it they see what Helm says, or DefaultKubeVersion.
+	Capabilities func(context.Context) (Capabilities, error)
 	// Decrypter reads encrypted files. Without one they are problems.
 	Decrypter Decrypter
 	// Scopes tells the kinds that live in namespaces. Default: BuiltinScopes.
@@ -168,7 +169,7 @@ func (r *Renderer) Render(ctx context.Context, req Request) (Result, error) {
 		req.Scopes = BuiltinScopes
 	}
 	req.Path = path.Clean(req.Path)
-	if hit, err := r.cache.get(req); err != nil || hit.Cached {
+	if hit, err := r.cache.get(ctx, req); err != nil || hit.Cached {
 		return hit, err
 	}
 	rec := newRecorder(req.Tree, r.o)
@@ -191,7 +192,7 @@ func (r *Renderer) Render(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	result := Result{Items: items, Digest: digest(items), Inputs: rec.inputs()}
-	r.cache.put(req, result, asked.answers)
+	r.cache.put(req, result, asked.answers, rec.capabilities)
 	return result, nil
 }
 
