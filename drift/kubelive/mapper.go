@@ -3,6 +3,7 @@ package kubelive
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ type Mapper struct {
 
 	mu    sync.Mutex
 	reset time.Time
+	// version is the server's, "" until it was asked or after a refresh.
+	version string
 }
 
 // NewMapper makes a mapper; the first look-up asks the cluster.
@@ -41,8 +44,37 @@ func (m *Mapper) RESTMapper() meta.RESTMapper { return m.mapper }
 func (m *Mapper) Refresh() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.reset = time.Now()
+	m.reset, m.version = time.Now(), ""
 	m.mapper.Reset()
+}
+
+// Serves tells the server's version and the API versions and kinds that it
+// serves, such as "apps/v1" and "apps/v1/Deployment". The cluster is asked once
+// between refreshes.
+func (m *Mapper) Serves() (version string, apis []string, err error) {
+	_, lists, err := m.cached.ServerGroupsAndResources()
+	if err != nil && len(lists) == 0 {
+		return "", nil, fmt.Errorf("discovery: %w", err)
+	}
+	for _, list := range lists {
+		apis = append(apis, list.GroupVersion)
+		for _, r := range list.APIResources {
+			if !strings.Contains(r.Name, "/") {
+				apis = append(apis, list.GroupVersion+"/"+r.Kind)
+			}
+		}
+	}
+	slices.Sort(apis)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.version == "" {
+		info, err := m.cached.ServerVersion()
+		if err != nil {
+			return "", nil, fmt.Errorf("discovery: %w", err)
+		}
+		m.version = info.GitVersion
+	}
+	return m.version, slices.Compact(apis), nil
 }
 
 // Resource finds what serves a kind; without a version, the preferred one.

@@ -184,6 +184,11 @@ func (t *Target) Health(environment string) (time.Time, []string) {
 	return asOf, problems
 }
 
+// Serves tells the cluster's version and the API versions and kinds it serves.
+func (t *Target) Serves() (version string, apis []string, err error) {
+	return t.cluster.Mapper.Serves()
+}
+
 // Namespaced says where a kind lives, for rendering; known is false when the
 // cluster does not serve it.
 func (t *Target) Namespaced(group, kind string) (namespaced, known bool) {

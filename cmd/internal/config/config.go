@@ -49,6 +49,9 @@ type Config struct {
 	Ledger       Ledger   `json:"ledger"`
 	Targets      []Target `json:"targets"`
 	Sources      []Source `json:"sources"`
+	// Charts and Decryption are what rendering may reach beyond a source.
+	Charts     Charts     `json:"charts,omitzero"`
+	Decryption Decryption `json:"decryption,omitzero"`
 }
 
 // Log says how much is logged, and in which form.
@@ -129,6 +132,8 @@ type Source struct {
 	Following
 	// Grants are what the source's environments may reach; without one, nothing.
 	Grants []Grant `json:"grants,omitempty"`
+	// Keys are the names of keys that its environments may decrypt with.
+	Keys []string `json:"keys,omitempty"`
 }
 
 // Credentials say where those for a source are read: a username with the file of

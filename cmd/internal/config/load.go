@@ -72,6 +72,8 @@ func (d *decoder) config(root *yamldoc.Node, c *Config) {
 		on("ledger", func(n *yamldoc.Node) { d.ledger(n, &c.Ledger) }),
 		on("targets", func(n *yamldoc.Node) { c.Targets = d.targets(n) }),
 		on("sources", func(n *yamldoc.Node) { c.Sources = d.sources(n) }),
+		on("charts", func(n *yamldoc.Node) { d.charts(n, &c.Charts) }),
+		on("decryption", func(n *yamldoc.Node) { d.decryption(n, &c.Decryption) }),
 	)
 	if len(c.Targets) == 0 {
 		c.Targets = []Target{defaultTarget()}
@@ -82,6 +84,7 @@ func (d *decoder) config(root *yamldoc.Node, c *Config) {
 	d.checkListen(c)
 	for i := range c.Sources {
 		d.checkGrants(c, &c.Sources[i])
+		d.checkKeys(c, &c.Sources[i])
 	}
 }
 
@@ -163,6 +166,7 @@ func (d *decoder) sources(n *yamldoc.Node) []Source {
 			d.textField("environments", what+".", &s.Environments),
 			on("credentials", func(n *yamldoc.Node) { d.credentials(n, what+".credentials", &s.Credentials) }),
 			on("grants", func(n *yamldoc.Node) { s.Grants = d.grants(n, what+".grants") }),
+			on("keys", func(n *yamldoc.Node) { s.Keys = d.texts(n, what+".keys") }),
 		}
 		d.Mapping(e, what, slices.Concat(fields, d.gitFields(what, s), d.following(what, &s.Following))...)
 		d.unique(e, &s.Name, what, seen)

@@ -48,7 +48,10 @@ func build(cfg config.Config, version string, book *drift.Book, m *metrics, o re
 	g.engine = reconciler.New(reconciler.Options{
 		Drivers: drivers, Refresh: g.refresh, Observer: o, Log: log, Book: book,
 	})
-	renderer := render.New(render.Options{})
+	renderer, err := newRenderer(cfg)
+	if err != nil {
+		problems = append(problems, err)
+	}
 	for _, c := range cfg.Sources {
 		src, err := openSource(c, cfg.DataDir)
 		if err != nil {
@@ -101,26 +104,23 @@ func (g *generation) follower(c config.Source, src source, renderer *render.Rend
 			Spec: spec, Source: c.Name, Revision: l.snap.Revision,
 			Reach: g.reach(c, spec.Target),
 		}
-		a.Render = func(ctx context.Context) ([]sources.Item, error) { return g.render(ctx, renderer, l, spec) }
+		a.Render = func(ctx context.Context) ([]sources.Item, error) { return g.render(ctx, renderer, c, l, spec) }
 		return a
 	}
 	return f
 }
 
-func (g *generation) render(ctx context.Context, renderer *render.Renderer, l *lease, spec environment.Spec) ([]sources.Item, error) {
+func (g *generation) render(ctx context.Context, renderer *render.Renderer, c config.Source, l *lease, spec environment.Spec) ([]sources.Item, error) {
 	if !l.acquire() {
 		return nil, reconciler.ErrSuperseded
 	}
 	defer l.release()
-	t := g.targets[spec.Target]
-	namespace := spec.Namespace
-	if namespace == "" {
-		namespace = t.namespace
+	req, err := g.request(c, spec)
+	if err != nil {
+		return nil, err
 	}
-	out, err := renderer.Render(ctx, render.Request{
-		Tree: l.snap.Tree, Path: spec.Path, DefaultNamespace: namespace,
-		CreateNamespace: spec.CreateNamespace, Scopes: t,
-	})
+	req.Tree = l.snap.Tree
+	out, err := renderer.Render(ctx, req)
 	return out.Items, err
 }
 
