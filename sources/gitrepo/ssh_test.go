@@ -368,8 +368,8 @@ func (f *sshFixture) hostKey(t *testing.T) ssh.PublicKey {
 	return key
 }
 
-// noise is text that cannot be compressed, the same each time.
-func noise(n int) string {
+// incompressible is text that cannot be compressed, the same each time.
+func incompressible(n int) string {
 	b := make([]byte, n)
 	_, _ = mathrand.NewChaCha8([32]byte{1}).Read(b) // never fails
 	return string(b)
@@ -377,7 +377,7 @@ func noise(n int) string {
 
 func TestSSHServerMisbehaves(t *testing.T) {
 	f := newSSHFixture(t)
-	f.commit(t, sourcetest.Files{"a": "1", "big": noise(200_000)})
+	f.commit(t, sourcetest.Files{"a": "1", "big": incompressible(200_000)})
 	f.server.Repo(t, "empty")
 	for name, tc := range map[string]struct {
 		fault gitserver.SSHFault
