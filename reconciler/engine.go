@@ -35,6 +35,9 @@ type Assignment struct {
 	// Problem, when not nil, is why the spec at Revision cannot be used; what
 	// was last good stays in force.
 	Problem error
+	// Trouble is why nothing newer can be had of where the files lie, when that is
+	// another source or ref than the spec's. The assignment counts nevertheless.
+	Trouble sources.Problems
 }
 
 // Observer is told what happens, for metrics and the record of it. Its methods

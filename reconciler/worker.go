@@ -19,6 +19,7 @@ type problemKind int
 const (
 	problemSource problemKind = iota
 	problemSpec
+	problemContent
 	problemClash
 	problemRun
 	problemKinds
@@ -124,7 +125,7 @@ func (w *worker) assign(a Assignment) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.problems[problemSpec] = sources.ProblemsOf(a.Problem)
-	w.problems[problemClash] = nil
+	w.problems[problemClash], w.problems[problemContent] = nil, a.Trouble
 	w.removed = false
 	w.head = a.Revision
 	if a.Problem != nil {

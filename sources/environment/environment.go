@@ -12,6 +12,9 @@
 package environment
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"reflect"
 	"time"
 
@@ -154,6 +157,22 @@ func (s Spec) Equal(other Spec) bool {
 		x.File, x.Line, x.Labels, x.Layers = "", 0, nil, nil
 	}
 	return reflect.DeepEqual(s, other)
+}
+
+// RenderKey tells apart specs that render differently from the same files.
+func (s Spec) RenderKey() string {
+	key := Spec{
+		Name: s.Name, Values: s.Values, Path: s.Path, Render: s.Render, Target: s.Target,
+		Namespace: s.Namespace, CreateNamespace: s.CreateNamespace,
+		CommonLabels: s.CommonLabels, CommonAnnotations: s.CommonAnnotations,
+		Images: s.Images, Replicas: s.Replicas, Patches: s.Patches, Helm: s.Helm, Decryption: s.Decryption,
+	}
+	text, err := json.Marshal(key)
+	if err != nil { // a spec is made of what JSON can hold
+		text = []byte(err.Error())
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // Mode says whether an environment is written to.

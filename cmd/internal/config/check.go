@@ -148,6 +148,29 @@ func (d *decoder) checkGrants(c *Config, s *Source) {
 	}
 }
 
+// sharedWith reads names of sources, which may stand further down.
+func (d *decoder) sharedWith(n *yamldoc.Node, what string) []string {
+	entries := d.List(n, what)
+	out := make([]string, len(entries))
+	for i, e := range entries {
+		d.Text(e, fmt.Sprintf("%s[%d]", what, i), &out[i])
+	}
+	return out
+}
+
+func (d *decoder) checkShared(c *Config, s *Source) {
+	names := make([]string, len(c.Sources))
+	for i, other := range c.Sources {
+		names[i] = other.Name
+	}
+	for i := range s.SharedWith {
+		at, name := d.At[&s.SharedWith[i]], s.SharedWith[i]
+		if at != nil && name != "*" && !slices.Contains(names, name) {
+			d.Fail(at, fmt.Sprintf("there is no source %q", name), yamldoc.Suggest(name, names))
+		}
+	}
+}
+
 func (d *decoder) checkListen(c *Config) {
 	at := d.At[&c.Listen]
 	if at == nil {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -130,6 +131,9 @@ type Source struct {
 	Implicit    *environment.Spec `json:"implicit,omitempty"`
 	Credentials Credentials       `json:"credentials,omitzero"`
 	Following
+	// SharedWith names the sources whose environments may take files from this
+	// one; "*" is all.
+	SharedWith []string `json:"sharedWith,omitempty"`
 	// Grants are what the source's environments may reach; without one, nothing.
 	Grants []Grant `json:"grants,omitempty"`
 	// Keys are the names of keys that its environments may decrypt with.
@@ -174,4 +178,10 @@ func (c Config) Target(name string) (Target, bool) {
 		}
 	}
 	return Target{}, false
+}
+
+// SharesWith reports whether another source's environments may take files from
+// this one.
+func (s Source) SharesWith(other string) bool {
+	return slices.Contains(s.SharedWith, "*") || slices.Contains(s.SharedWith, other)
 }

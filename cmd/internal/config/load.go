@@ -84,6 +84,7 @@ func (d *decoder) config(root *yamldoc.Node, c *Config) {
 	d.checkListen(c)
 	for i := range c.Sources {
 		d.checkGrants(c, &c.Sources[i])
+		d.checkShared(c, &c.Sources[i])
 		d.checkKeys(c, &c.Sources[i])
 	}
 }
@@ -165,6 +166,7 @@ func (d *decoder) sources(n *yamldoc.Node) []Source {
 			d.durationField("timeout", what+".", minInterval, &s.Timeout),
 			d.textField("environments", what+".", &s.Environments),
 			on("credentials", func(n *yamldoc.Node) { d.credentials(n, what+".credentials", &s.Credentials) }),
+			on("sharedWith", func(n *yamldoc.Node) { s.SharedWith = d.sharedWith(n, what+".sharedWith") }),
 			on("grants", func(n *yamldoc.Node) { s.Grants = d.grants(n, what+".grants") }),
 			on("keys", func(n *yamldoc.Node) { s.Keys = d.texts(n, what+".keys") }),
 		}

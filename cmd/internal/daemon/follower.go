@@ -153,6 +153,8 @@ func (f *follower) startFromDisk(ctx context.Context) {
 	}
 	f.work <- struct{}{}
 	defer func() { <-f.work }()
+	f.offline = true
+	defer func() { f.offline, f.fresh = false, false }()
 	if err := f.accept(ctx, snap, reconciler.Trigger{Reason: reconciler.ReasonTimer, Actor: "start"}); err != nil {
 		f.log.Warn().Err(err).Msg("last revision on disk cannot be used")
 	}
@@ -230,7 +232,7 @@ func (f *follower) fetch(ctx context.Context) error {
 		}
 		return ctx.Err()
 	}
-	held := errors.As(err, &errHeld{})
+	held, reached := errors.As(err, &errHeld{}), err == nil
 	if !held {
 		f.count(err)
 	}
@@ -240,6 +242,9 @@ func (f *follower) fetch(ctx context.Context) error {
 	case err == nil:
 		f.logged = ""
 		err = f.accept(ctx, snap, reconciler.Trigger{Reason: reconciler.ReasonPoll})
+	}
+	if f.follow(ctx, reconciler.Trigger{Reason: reconciler.ReasonPoll}) && reached {
+		err = f.standing
 	}
 	f.sight.looked(time.Now(), f.failures, err)
 	f.engine.SourceState(f.name, err)

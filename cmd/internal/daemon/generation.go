@@ -6,7 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -91,13 +95,15 @@ func (g *generation) follower(c config.Source, src source, renderer *render.Rend
 	f := &follower{
 		name: c.Name, source: src, interval: c.Interval, engine: g.engine, metrics: m,
 		log: log.With().Str("source", c.Name).Logger(), work: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), now: time.Now, elsewhere: newElsewhere(c.Name, g.lender(c.Name)),
+		moved: func() { g.moved(c.Name) },
 		config: c, guard: newGuard(g.config.DataDir, c, src),
 	}
-	f.find = func(tree sources.Tree) ([]environment.Spec, []environment.Broken, error) {
+	f.find = func(tree sources.Tree) (*environment.Repository, error) {
 		if c.Implicit != nil {
-			return []environment.Spec{*c.Implicit}, nil, nil
+			return &environment.Repository{Specs: []environment.Spec{*c.Implicit}}, nil
 		}
-		return environment.Find(tree, c.Environments)
+		return environment.Read(tree, c.Environments)
 	}
 	f.assignment = func(l *lease, spec environment.Spec) reconciler.Assignment {
 		a := reconciler.Assignment{
@@ -153,7 +159,43 @@ func (g *generation) refresh(ctx context.Context, name string) error {
 	if f == nil {
 		return fmt.Errorf("no source %q in the configuration", name)
 	}
+	for _, used := range f.elsewhere.using() {
+		if other := g.followers[used]; other != nil && other != f {
+			// How that went is told at the environments that need it.
+			_ = other.refresh(ctx)
+		}
+	}
+	defer g.moved(name)
 	return f.refresh(ctx)
+}
+
+// moved makes the followers look that take files from a source.
+func (g *generation) moved(name string) {
+	for _, f := range g.followers {
+		if f.name != name && slices.Contains(f.elsewhere.using(), name) {
+			f.signal()
+		}
+	}
+}
+
+// lender gives followers whose files a source's environments may take.
+func (g *generation) lender(borrower string) func(string) (*follower, error) {
+	return func(name string) (*follower, error) {
+		f := g.followers[name]
+		if f == nil {
+			return nil, sources.Problem{
+				Message: fmt.Sprintf("there is no source %q in the daemon's configuration", name),
+				Hint:    "there are: " + strings.Join(slices.Sorted(maps.Keys(g.followers)), ", "),
+			}
+		}
+		if name != borrower && !f.config.SharesWith(borrower) {
+			return nil, sources.Problem{
+				Message: fmt.Sprintf("source %q is not shared with source %q", name, borrower),
+				Hint:    "write sharedWith: [" + borrower + "] at it in the daemon's configuration",
+			}
+		}
+		return f, nil
+	}
 }
 
 // run blocks until ctx ends and all that it started has stopped.
