@@ -50,49 +50,6 @@ func TestRequestsPerOperation(t *testing.T) {
 	f.wantRequests(t, 0, 0)
 }
 
-// However a ref moves, the commit it is at is what is read, at the cost of one
-// download: https://github.com/go-git/go-git/issues/1443.
-func TestForcedPushes(t *testing.T) {
-	f := newFixture(t)
-	big := strings.Repeat("0123456789abcdef", 4096)
-	oldest := f.commit(t, sourcetest.Files{"a": "1", "big": big, "d/e": "1"})
-	middle := f.commit(t, sourcetest.Files{"a": "2", "only/here": "x"})
-	newest := f.commit(t, sourcetest.Files{"a": "3"})
-	sideways := f.origin.CommitTo(t, "refs/heads/side", oldest, sourcetest.Files{"a": "4"})
-	unrelated := f.origin.CommitTo(t, "refs/heads/far", "", sourcetest.Files{"a": "5"})
-	contents := map[string]string{oldest: "1", middle: "2", newest: "3", sideways: "4", unrelated: "5"}
-	for name, path := range map[string][]string{
-		"forward":  {oldest, middle, newest},
-		"back":     {newest, middle, oldest},
-		"far back": {newest, oldest, newest},
-		"sideways": {newest, sideways, middle, sideways},
-		"afar":     {middle, unrelated, oldest, unrelated},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := f.open(t, func(o *gitrepo.Options) { o.Dir = t.TempDir() })
-			seen := map[string]bool{}
-			for _, commit := range path {
-				f.origin.ForcePush(t, gitserver.Main, commit)
-				f.server.Reset()
-				snap := sourcetest.Fetch(t, r)
-				if snap.Revision.ID != commit {
-					t.Fatalf("fetched %s, want %s", snap.Revision.ID, commit)
-				}
-				sourcetest.WantFile(t, snap, "a", contents[commit])
-				if commit != unrelated {
-					sourcetest.WantFile(t, snap, "d/e", "1")
-				}
-				downloads := 1
-				if seen[commit] {
-					downloads = 0
-				}
-				seen[commit] = true
-				f.wantRequests(t, 1, downloads)
-			}
-		})
-	}
-}
-
 // A later download must bring what differs and no more.
 func TestIncrementalDownloadIsSmall(t *testing.T) {
 	f := newFixture(t)
@@ -153,67 +110,6 @@ func TestTooManyPacksMakeANewGeneration(t *testing.T) {
 	}
 }
 
-func TestMisbehavingServer(t *testing.T) {
-	f := newFixture(t)
-	f.commit(t, sourcetest.Files{"a": "1"})
-	r := f.open(t, func(o *gitrepo.Options) { o.Timeout = 300 * time.Millisecond })
-	sourcetest.Fetch(t, r)
-	big := strings.Repeat("x", 100)
-	files := sourcetest.Files{}
-	for i := range 100 {
-		files[fmt.Sprint("f", i)] = fmt.Sprintf("%s %d", big, i*i)
-	}
-	want := f.commit(t, files)
-	for name, tc := range map[string]struct {
-		fault gitserver.Fault
-		want  string
-	}{
-		"500":                    {gitserver.Status(http.StatusInternalServerError), "500"},
-		"429":                    {gitserver.Status(http.StatusTooManyRequests), "429 too many requests"},
-		"page":                   {gitserver.HTML(), "text/html"},
-		"hangs":                  {gitserver.Hang(), "no answer within 300ms"},
-		"cuts the listing":       {gitserver.CutAfter(60), "EOF"},
-		"hangs while listing":    {gitserver.HangAfter(60), "no answer within"},
-		"500 for the pack":       {gitserver.OnPack(gitserver.Status(500)), "500"},
-		"page for the pack":      {gitserver.OnPack(gitserver.HTML()), "text/html"},
-		"hangs before the pack":  {gitserver.OnPack(gitserver.Hang()), "no answer within"},
-		"cuts the pack early":    {gitserver.OnPack(gitserver.CutAfter(20)), ""},
-		"cuts the pack":          {gitserver.OnPack(gitserver.CutAfter(700)), "EOF"},
-		"hangs in the pack":      {gitserver.OnPack(gitserver.HangAfter(700)), "no answer within"},
-		"garbage for the pack":   {gitserver.OnPack(garbage("0008NAK\nPACKgarbage that is no pack at all")), ""},
-		"nothing for the pack":   {gitserver.OnPack(garbage("")), ""},
-		"an error for the pack":  {gitserver.OnPack(garbage("0011ERR go away\n0000")), ""},
-		"a truncated line":       {gitserver.OnPack(garbage("0031shallow")), ""},
-		"an empty pack, it says": {gitserver.OnPack(garbage("0034shallow " + want + "0000" + "0008NAK\n0000")), ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f.server.SetFault(tc.fault)
-			_, err := r.Fetch(t.Context())
-			if err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("fetch: %v", err)
-			} else if !errors.Is(err, gitrepo.ErrUnreachable) {
-				t.Errorf("the error is not said to be the server's: %v", err)
-			}
-			last, err := r.Last()
-			if err != nil {
-				t.Fatalf("last: %v", err)
-			}
-			defer last.Close()
-			sourcetest.WantFile(t, last, "a", "1")
-		})
-	}
-	f.server.SetFault(nil)
-	if snap := sourcetest.Fetch(t, r); snap.Revision.ID != want {
-		t.Errorf("after it behaves again: %v", snap.Revision)
-	}
-	if tmp, _ := filepath.Glob(filepath.Join(f.dir, "gen-*", "tmp-*")); len(tmp) != 0 {
-		t.Errorf("left behind: %v", tmp)
-	}
-	if n := len(generations(t, f.dir)); n != 1 {
-		t.Errorf("%d generations are left", n)
-	}
-}
-
 func garbage(body string) gitserver.Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Content-Type", "application/x-git-upload-pack-result")
@@ -232,8 +128,7 @@ func TestCallersDeadlineIsItsOwn(t *testing.T) {
 	}
 }
 
-func TestRefMovesBetweenListingAndDownload(t *testing.T) {
-	f := newFixture(t)
+func movesMeanwhile(t *testing.T, f *fixture) {
 	f.commit(t, sourcetest.Files{"a": "1"})
 	r := f.open(t)
 	moved := ""

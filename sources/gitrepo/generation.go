@@ -82,7 +82,23 @@ func loadGeneration(dir string) (*generation, error) {
 		}
 		g.objects.add(p)
 	}
+	g.clear()
 	return g, nil
+}
+
+// clear removes what a process left that was killed while it wrote: files that
+// had not got their names, and indexes whose packs had not.
+func (g *generation) clear() {
+	left, _ := filepath.Glob(filepath.Join(g.dir, "tmp-*")) // the pattern is good
+	indexes, _ := filepath.Glob(filepath.Join(g.dir, "pack-*.idx"))
+	for _, index := range indexes {
+		if _, err := os.Stat(strings.TrimSuffix(index, ".idx") + ".pack"); errors.Is(err, os.ErrNotExist) {
+			left = append(left, index)
+		}
+	}
+	for _, name := range left {
+		_ = os.Remove(name) // what stays is tried again at the next start
+	}
 }
 
 // remember records the last good revision of a ref, on disk first.

@@ -2,6 +2,7 @@ package gitrepo_test
 
 import (
 	"net/http"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,13 +14,20 @@ import (
 	"github.com/holdfast-gitops/holdfast/sources/gitrepo"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		os.Exit(child(dir))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // fixture is one repository on one server, and the folder of its mirror.
 type fixture struct {
 	server *gitserver.Server
 	origin *gitserver.Repo
 	dir    string
+	// reach, where given, makes sources reach the server in another way.
+	reach func(*gitrepo.Options)
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -37,6 +45,9 @@ func (f *fixture) commit(t *testing.T, files sourcetest.Files) string {
 func (f *fixture) open(t *testing.T, change ...func(*gitrepo.Options)) *gitrepo.Repo {
 	t.Helper()
 	o := gitrepo.Options{Name: "web", URL: f.origin.URL, Ref: "main", Dir: f.dir, Timeout: 20 * time.Second}
+	if f.reach != nil {
+		f.reach(&o)
+	}
 	for _, c := range change {
 		c(&o)
 	}

@@ -1,7 +1,6 @@
 package gitrepo_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -27,74 +26,7 @@ func mirrorFiles(t *testing.T, dir string) []string {
 	return names
 }
 
-var damages = map[string]func(name string) error{
-	"deleted":   os.Remove,
-	"emptied":   func(name string) error { return os.Truncate(name, 0) },
-	"truncated": func(name string) error { return os.Truncate(name, size(name)-7) },
-	"halved":    func(name string) error { return os.Truncate(name, size(name)/2) },
-	"garbled": func(name string) error {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		b[len(b)/2] ^= 0x55
-		return os.WriteFile(name, b, 0o600)
-	},
-}
-
-func size(name string) int64 {
-	info, err := os.Stat(name)
-	if err != nil {
-		return 0
-	}
-	return info.Size()
-}
-
-// Whatever happens to whichever file of a mirror, the next fetch gives the
-// right content, in the same process and in the next.
-func TestDamagedMirrorHeals(t *testing.T) {
-	for name, damage := range damages {
-		for _, restart := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/restart=%v", name, restart), func(t *testing.T) {
-				t.Parallel()
-				f := newFixture(t)
-				f.commit(t, sourcetest.Files{"a": "0", "b/c": "0"})
-				files := 1
-				for i := 0; i < files; i++ {
-					r := f.open(t)
-					sourcetest.Fetch(t, r).Close()
-					f.commit(t, sourcetest.Files{"a": fmt.Sprint(i)})
-					sourcetest.Fetch(t, r).Close()
-					names := mirrorFiles(t, f.dir)
-					files = len(names)
-					if restart {
-						r.Close()
-					}
-					if err := damage(names[i]); err != nil {
-						t.Fatal(err)
-					}
-					if restart {
-						r = f.open(t)
-					}
-					snap, err := r.Fetch(t.Context())
-					if err != nil {
-						t.Fatalf("fetch after %s was %s: %v", filepath.Base(names[i]), name, err)
-					}
-					sourcetest.WantFile(t, snap, "a", fmt.Sprint(i))
-					sourcetest.WantFile(t, snap, "b/c", "0")
-					snap.Close()
-					r.Close()
-				}
-				if n := len(generations(t, f.dir)); n != 1 {
-					t.Errorf("%d generations are left", n)
-				}
-			})
-		}
-	}
-}
-
-func TestWipedMirrorHeals(t *testing.T) {
-	f := newFixture(t)
+func mirrorWiped(t *testing.T, f *fixture) {
 	f.commit(t, sourcetest.Files{"a": "1"})
 	r := f.open(t)
 	held := sourcetest.Fetch(t, r)
@@ -122,8 +54,7 @@ func TestWipedMirrorHeals(t *testing.T) {
 	sourcetest.WantFile(t, held, "a", "1")
 }
 
-func TestSnapshotOutlivesItsGeneration(t *testing.T) {
-	f := newFixture(t)
+func snapshotOutlives(t *testing.T, f *fixture) {
 	f.commit(t, sourcetest.Files{"a": "1", "b/c": "1"})
 	r := f.open(t)
 	old := sourcetest.Fetch(t, r)
@@ -151,9 +82,8 @@ func TestSnapshotOutlivesItsGeneration(t *testing.T) {
 	}
 }
 
-// A reload opens a source anew while snapshots of before are still read.
-func TestReopenedWhileInUse(t *testing.T) {
-	f := newFixture(t)
+// reopened: a reload opens a source anew while snapshots of before are still read.
+func reopened(t *testing.T, f *fixture) {
 	f.commit(t, sourcetest.Files{"a": "1"})
 	before := f.open(t)
 	old := sourcetest.Fetch(t, before)
@@ -164,8 +94,7 @@ func TestReopenedWhileInUse(t *testing.T) {
 	sourcetest.WantFile(t, old, "a", "1")
 }
 
-func TestLeftoversOfACrashAreRemoved(t *testing.T) {
-	f := newFixture(t)
+func leftovers(t *testing.T, f *fixture) {
 	f.commit(t, sourcetest.Files{"a": "1"})
 	r := f.open(t)
 	sourcetest.Fetch(t, r).Close()

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/holdfast-gitops/holdfast/internal/testkit/gitserver"
 	"github.com/holdfast-gitops/holdfast/internal/testkit/sourcetest"
 	"github.com/holdfast-gitops/holdfast/sources/gitrepo"
 )
@@ -152,25 +151,4 @@ func TestOpenRefusesWhatItCannotFollow(t *testing.T) {
 	if _, err := gitrepo.Open(gitrepo.Options{URL: "https://example.com/web"}); err == nil {
 		t.Error("a repository without a folder was opened")
 	}
-}
-
-func TestDeletedRef(t *testing.T) {
-	f := newFixture(t)
-	f.commit(t, sourcetest.Files{"a": "1"})
-	f.origin.CommitTo(t, "refs/heads/other", "", sourcetest.Files{"b": "1"})
-	r := f.open(t)
-	snap := sourcetest.Fetch(t, r)
-	f.origin.DeleteRef(t, gitserver.Main)
-	if _, err := r.Fetch(t.Context()); !errors.Is(err, gitrepo.ErrRefNotFound) {
-		t.Errorf("fetch of a deleted branch: %v", err)
-	}
-	sourcetest.WantFile(t, snap, "a", "1")
-	last, err := r.Last()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sourcetest.WantFile(t, last, "a", "1")
-	last.Close()
-	f.origin.CommitTo(t, gitserver.Main, "", sourcetest.Files{"a": "2"})
-	sourcetest.WantFile(t, sourcetest.Fetch(t, r), "a", "2")
 }

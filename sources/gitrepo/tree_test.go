@@ -72,10 +72,11 @@ func treeWith(t *testing.T, f *fixture, names ...string) {
 	f.origin.ForcePush(t, gitserver.Main, commit)
 }
 
-func TestHostileNamesAreRefused(t *testing.T) {
+// hostileNames makes a case for each name that no file system should be asked to
+// hold: the folder cannot be listed, and its other files can be read.
+func hostileNames() (cases []aCase) {
 	for _, name := range []string{"..", ".", ".git", ".GIT", "git~1", "a/b", "new\nline", "bell\a", "\xff\xfe", "escape\x1b[31m"} {
-		t.Run(fmt.Sprintf("%q", name), func(t *testing.T) {
-			f := newFixture(t)
+		cases = append(cases, aCase{name: fmt.Sprintf("a path with %q", name), run: func(t *testing.T, f *fixture) {
 			treeWith(t, f, name, "fine")
 			snap := sourcetest.Fetch(t, f.open(t))
 			_, err := snap.Tree.ReadDir(".")
@@ -83,22 +84,21 @@ func TestHostileNamesAreRefused(t *testing.T) {
 				t.Errorf("list: %v", err)
 			}
 			sourcetest.WantFile(t, snap, "fine", "1")
-		})
+		}})
 	}
+	return cases
 }
 
-func TestNameTwiceIsRefused(t *testing.T) {
-	f := newFixture(t)
+func nameTwice(t *testing.T, f *fixture) {
 	treeWith(t, f, "same", "same")
 	if _, err := sourcetest.Fetch(t, f.open(t)).Tree.ReadDir("."); err == nil || !strings.Contains(err.Error(), "same") {
 		t.Errorf("list: %v", err)
 	}
 }
 
-// A tree that names itself again and again counts as more files than there are
+// treeBomb: a tree that names itself again and again counts as more files than there are
 // atoms, in a download of a few hundred bytes.
-func TestTreeBombIsRefused(t *testing.T) {
-	f := newFixture(t)
+func treeBomb(t *testing.T, f *fixture) {
 	f.commit(t, sourcetest.Files{"a": "1"})
 	tree := f.origin.Git(t, "", "rev-parse", "main^{tree}")
 	for range 50 {
@@ -114,8 +114,7 @@ func TestTreeBombIsRefused(t *testing.T) {
 	}
 }
 
-func TestCommitWithMissingFileIsNotTakenForGood(t *testing.T) {
-	f := newFixture(t)
+func missingFile(t *testing.T, f *fixture) {
 	f.commit(t, sourcetest.Files{"a": "1"})
 	r := f.open(t)
 	old := sourcetest.Fetch(t, r)
@@ -134,8 +133,7 @@ func TestCommitWithMissingFileIsNotTakenForGood(t *testing.T) {
 	sourcetest.WantFile(t, last, "a", "1")
 }
 
-func TestRefThatIsNoCommit(t *testing.T) {
-	f := newFixture(t)
+func noCommit(t *testing.T, f *fixture) {
 	f.commit(t, sourcetest.Files{"a": "1"})
 	f.origin.ForcePush(t, "refs/tags/tree", f.origin.Git(t, "", "rev-parse", "main^{tree}"))
 	if _, err := f.open(t, ref("tree")).Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "not a commit") {

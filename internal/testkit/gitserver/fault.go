@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // Fault answers a request instead of git, which it may still call on.
@@ -82,4 +83,36 @@ func (c *cutter) Write(p []byte) (int, error) {
 		<-c.hang.Context().Done()
 	}
 	panic(http.ErrAbortHandler) // net/http's way to cut the connection
+}
+
+// Trickle sends the body in pieces of so many bytes, with a pause after each.
+func Trickle(piece int, pause time.Duration) Fault {
+	return func(w http.ResponseWriter, r *http.Request, git http.Handler) {
+		git.ServeHTTP(&trickler{ResponseWriter: w, request: r, piece: piece, pause: pause}, r)
+	}
+}
+
+type trickler struct {
+	http.ResponseWriter
+	request *http.Request
+	piece   int
+	pause   time.Duration
+}
+
+func (s *trickler) Write(p []byte) (int, error) {
+	written := 0
+	for len(p) > 0 {
+		n, err := s.ResponseWriter.Write(p[:min(s.piece, len(p))])
+		if written += n; err != nil {
+			return written, err
+		}
+		p = p[n:]
+		_ = http.NewResponseController(s.ResponseWriter).Flush() // the next write tells of a broken connection
+		select {
+		case <-time.After(s.pause):
+		case <-s.request.Context().Done():
+			return written, s.request.Context().Err()
+		}
+	}
+	return written, nil
 }
