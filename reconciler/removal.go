@@ -16,8 +16,9 @@ type Remover interface {
 	// Environments are the names of all environments that state is kept of.
 	Environments(ctx context.Context) ([]string, error)
 	// Detach takes our marks and our ownership of fields from everything that
-	// belongs to an environment; the things and their values stay.
-	Detach(ctx context.Context, environment string) error
+	// belongs to an environment, and says from how many; the things and their
+	// values stay.
+	Detach(ctx context.Context, environment string) (int, error)
 	// Forget removes what is kept about an environment that has nothing left.
 	Forget(ctx context.Context, environment string) error
 }
@@ -166,9 +167,11 @@ func (w *worker) detach(ctx context.Context, d Driver, out Run) (Run, error) {
 	if !ok {
 		return out, errors.New("this target cannot let go of objects without deleting them")
 	}
-	if err := r.Detach(ctx, w.name); err != nil {
+	count, err := r.Detach(ctx, w.name)
+	if err != nil {
 		return out, fmt.Errorf("let go of the environment's objects: %w", err)
 	}
+	w.log.Info().Int("objects", count).Msg("let go of the environment's objects")
 	w.forget(ctx, d)
 	out.Result = Applied
 	return out, nil

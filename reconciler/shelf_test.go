@@ -38,11 +38,11 @@ func (s *shelf) Environments(context.Context) ([]string, error) {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.states)), func(name string) bool { return name == "" }), nil
 }
 
-func (s *shelf) Detach(_ context.Context, name string) error {
+func (s *shelf) Detach(_ context.Context, name string) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.owner, func(_ sources.ID, owner string) bool { return owner == name })
-	return nil
+	return 0, nil
 }
 
 func (s *shelf) Forget(_ context.Context, name string) error {

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
@@ -194,8 +195,11 @@ func handover(live, merged *unstructured.Unstructured, op reconciler.Operation, 
 		return nil, fmt.Errorf("hand its fields over: %w", err)
 	}
 	fields := []metav1.ManagedFieldsEntry{*ours}
+	if fields[0].FieldsV1, err = withFormer(&mine, live, owner); err != nil {
+		return nil, fmt.Errorf("hand its fields over: %w", err)
+	}
 	for _, e := range live.GetManagedFields() {
-		if e.FieldsV1 == nil || e.Manager == owner.Manager && e.Operation == metav1.ManagedFieldsOperationApply && e.Subresource == "" {
+		if e.FieldsV1 == nil || (e.Manager == owner.Manager || e.Manager == formerManager(live, owner)) && e.Operation == metav1.ManagedFieldsOperationApply && e.Subresource == "" {
 			continue
 		}
 		if e.Subresource == "" {
@@ -215,6 +219,34 @@ func handover(live, merged *unstructured.Unstructured, op reconciler.Operation, 
 	}
 	steps := append(unmark(live, op, owner), fieldsPatch(live, fields)...)
 	return json.Marshal(steps)
+}
+
+// formerManager is the field manager of the environment of ours that an object is
+// taken over from; empty when it is none of ours.
+func formerManager(live *unstructured.Unstructured, owner kubelive.Owner) string {
+	part := live.GetLabels()[kubelive.LabelPartOf]
+	if part == "" || part == owner.ID || ownedByOther(live) == "" {
+		return ""
+	}
+	return "holdfast:" + part
+}
+
+// withFormer adds to our fields those that the former environment applied, so
+// that the apply that follows removes what git no longer sets.
+func withFormer(mine *fieldpath.Set, live *unstructured.Unstructured, owner kubelive.Owner) (*metav1.FieldsV1, error) {
+	former, err := entryOf(live, formerManager(live, owner))
+	if err != nil {
+		return nil, err
+	}
+	if former != nil {
+		theirs, err := ssa.FieldsToSet(*former.FieldsV1)
+		if err != nil {
+			return nil, err
+		}
+		mine = mine.Union(&theirs)
+	}
+	fields, err := ssa.SetToFields(*mine)
+	return &fields, err
 }
 
 func entryOf(u *unstructured.Unstructured, manager string) (*metav1.ManagedFieldsEntry, error) {

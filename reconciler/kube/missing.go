@@ -106,6 +106,8 @@ func (c *comparison) found(ctx context.Context, j job, live *unstructured.Unstru
 		c.explain(ctx, j, &op, live)
 		return
 	case ours:
+	case c.mayTake(j.item.ID, live):
+		op.Kind, op.Why, op.Class = reconciler.OpAdopt, "moves here from environment "+ownedByOther(live), ""
 	case c.mayAdopt(live):
 		op.Kind, op.Why, op.Class = reconciler.OpAdopt, "exists, and adoptFrom allows to take it over", ""
 	default:
@@ -123,6 +125,14 @@ func isOurs(live *unstructured.Unstructured, base kubelive.Baseline, owner kubel
 	}
 	return base.PartOf == owner.ID &&
 		(base.UID == live.GetUID() || live.GetLabels()[kubelive.LabelPartOf] == owner.ID)
+}
+
+// mayTake reports whether the object is proven another environment's that hands
+// it over.
+func (c *comparison) mayTake(id sources.ID, live *unstructured.Unstructured) bool {
+	from := ownedByOther(live)
+	return from != "" && from != c.owner.Environment && c.scope.MayTake != nil &&
+		kubelive.Ours(live, c.t.owner(from)) && c.scope.MayTake(id, from)
 }
 
 // mayAdopt reports whether the spec names every one who wrote or tracks the

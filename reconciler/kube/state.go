@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
@@ -222,10 +225,15 @@ func (t *Target) writeState(ctx context.Context, environment string, old *unstru
 		},
 		"data": map[string]any{stateKey: string(text)},
 	}}
-	api := t.cluster.Objects.Resource(configMaps).Namespace(t.opts.StateNamespace)
+	api := t.stateAPI()
 	if old != nil {
+		// The version makes it fail where somebody else wrote in between.
 		object.SetResourceVersion(old.GetResourceVersion())
-		return api.Update(ctx, object, metav1.UpdateOptions{FieldManager: FieldManager})
+		patch, err := object.MarshalJSON()
+		if err != nil {
+			return nil, err
+		}
+		return api.Patch(ctx, object.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
 	}
 	written, err := api.Create(ctx, object, metav1.CreateOptions{FieldManager: FieldManager})
 	if apierrors.IsNotFound(err) && t.opts.CreateState {
@@ -234,6 +242,43 @@ func (t *Target) writeState(ctx context.Context, environment string, old *unstru
 		}
 	}
 	return written, err
+}
+
+// Environments implements reconciler.Remover.
+func (t *Target) Environments(ctx context.Context) ([]string, error) {
+	t.states.mu.Lock()
+	synced, objects := t.states.synced, slices.Collect(maps.Values(t.states.objects))
+	t.states.mu.Unlock()
+	if !synced {
+		list, err := t.cluster.Objects.Resource(configMaps).Namespace(t.opts.StateNamespace).List(ctx, metav1.ListOptions{LabelSelector: labelState})
+		if err != nil {
+			return nil, fmt.Errorf("list the state in namespace %s: %w", t.opts.StateNamespace, err)
+		}
+		for i := range list.Items {
+			objects = append(objects, &list.Items[i])
+		}
+	}
+	var out []string
+	for _, o := range objects {
+		name := o.GetLabels()[labelState]
+		if by := o.GetAnnotations()[annotationInstallation]; name != "" && o.GetName() == stateName(name) && by == t.opts.Installation {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// Forget implements reconciler.Remover.
+func (t *Target) Forget(ctx context.Context, environment string) error {
+	err := t.stateAPI().Delete(ctx, stateName(environment), metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete ConfigMap/%s/%s: %w", t.opts.StateNamespace, stateName(environment), err)
+	}
+	t.states.mu.Lock()
+	delete(t.states.objects, stateName(environment))
+	t.states.mu.Unlock()
+	return t.dropParent(ctx, environment)
 }
 
 // WatchState implements reconciler.StateWatcher: one watch on the state
