@@ -53,8 +53,8 @@ func (f *sshFixture) open(t *testing.T, change ...func(*gitrepo.Options)) *gitre
 	return f.fixture.open(t, append([]func(*gitrepo.Options){over}, change...)...)
 }
 
-// wantRefused checks the error of a listing and of a fetch.
-func wantRefused(t *testing.T, r *gitrepo.Repo, kind error, parts ...string) {
+// wantKind checks the error of a listing and of a fetch.
+func wantKind(t *testing.T, r *gitrepo.Repo, kind error, parts ...string) {
 	t.Helper()
 	_, headErr := r.Head(t.Context())
 	_, fetchErr := r.Fetch(t.Context())
@@ -173,7 +173,7 @@ func TestSSHKeys(t *testing.T) {
 				sourcetest.Fetch(t, r)
 				return
 			}
-			wantRefused(t, r, gitrepo.ErrAuth, tc.want...)
+			wantKind(t, r, gitrepo.ErrAuth, tc.want...)
 			if _, err := r.Head(t.Context()); strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("the passphrase is shown: %v", err)
 			}
@@ -187,7 +187,7 @@ func TestSSHKeyRotates(t *testing.T) {
 	r := f.open(t)
 	sourcetest.Fetch(t, r)
 	f.ssh.Revoke(f.public)
-	wantRefused(t, r, gitrepo.ErrAuth, "refused the SSH key")
+	wantKind(t, r, gitrepo.ErrAuth, "refused the SSH key")
 	f.ssh.Authorize(gitserver.WriteKey(t, f.key, ""))
 	sourcetest.Fetch(t, r)
 }
@@ -261,10 +261,10 @@ func TestSSHAgent(t *testing.T) {
 
 	named.Agent = serveAgent(t, nil)
 	r := f.open(t, func(o *gitrepo.Options) { o.SSH, o.Dir = named, t.TempDir() })
-	wantRefused(t, r, gitrepo.ErrAuth, "it holds no key")
+	wantKind(t, r, gitrepo.ErrAuth, "it holds no key")
 	t.Setenv("SSH_AUTH_SOCK", "")
 	r = f.open(t, func(o *gitrepo.Options) { o.SSH, o.Dir = known, t.TempDir() })
-	wantRefused(t, r, gitrepo.ErrAuth, "no SSH key to use")
+	wantKind(t, r, gitrepo.ErrAuth, "no SSH key to use")
 }
 
 // Without any settings, what the ssh program would use is used.
@@ -336,7 +336,7 @@ func TestSSHHostKeys(t *testing.T) {
 				return
 			}
 			before := len(f.ssh.Logins())
-			wantRefused(t, r, gitrepo.ErrHostKey, tc.want...)
+			wantKind(t, r, gitrepo.ErrHostKey, tc.want...)
 			if len(f.ssh.Logins()) != before {
 				t.Error("a key was shown to a server that is not known")
 			}
@@ -345,7 +345,7 @@ func TestSSHHostKeys(t *testing.T) {
 	// Once the line is there the source is back, without a restart.
 	empty := filepath.Join(dir, "later")
 	r := f.open(t, func(o *gitrepo.Options) { o.Dir, o.SSH.KnownHostsFile = t.TempDir(), empty })
-	wantRefused(t, r, gitrepo.ErrHostKey)
+	wantKind(t, r, gitrepo.ErrHostKey)
 	write("later", line+"\n")
 	sourcetest.Fetch(t, r)
 	// Of several keys of the server the known one is asked for.
@@ -411,7 +411,7 @@ func TestSSHServerMisbehaves(t *testing.T) {
 		r := f.open(t, func(o *gitrepo.Options) {
 			o.Dir, o.URL = t.TempDir(), "ssh://git@"+f.ssh.Addr+"/"+name+".git"
 		})
-		wantRefused(t, r, kind, "127.0.0.1")
+		wantKind(t, r, kind, "127.0.0.1")
 	}
 }
 
