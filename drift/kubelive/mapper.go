@@ -86,6 +86,10 @@ func (m *Mapper) Resource(gk schema.GroupKind, version ...string) (Resource, err
 	return m.resource(gk, version...)
 }
 
+// Peek is Resource without asking the cluster again for a kind that it did not
+// serve when it was asked last.
+func (m *Mapper) Peek(gk schema.GroupKind) (Resource, error) { return m.resource(gk) }
+
 func (m *Mapper) refreshIfOld() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -46,6 +47,8 @@ type scalers struct {
 	// targets are by autoscaler, counts by workload.
 	targets map[sources.ID]scaled
 	counts  map[scaled]int
+	// asked is when the cluster was last asked for kinds that it did not serve.
+	asked time.Time
 	// touched is called without locks for a workload that got or lost one.
 	touched func(sources.ID)
 }
@@ -152,8 +155,12 @@ func onlyText(object map[string]any, path ...string) map[string]any {
 // watchScalers sees that the autoscalers which the cluster serves are watched.
 // It costs no request where they are already, and where there are none.
 func (t *Target) watchScalers(ctx context.Context) {
+	find := t.cluster.Mapper.Peek
+	if t.scalers.mayAsk() {
+		find = func(gk schema.GroupKind) (kubelive.Resource, error) { return t.cluster.Mapper.Resource(gk) }
+	}
 	for _, k := range scalerKinds {
-		r, err := t.cluster.Mapper.Resource(k.kind)
+		r, err := find(k.kind)
 		if err != nil {
 			continue // not served here, or not to be found out now
 		}
@@ -170,6 +177,20 @@ func (t *Target) watchScalers(ctx context.Context) {
 			t.tellOnce("autoscalers of kind "+k.kind.String(), err)
 		}
 	}
+}
+
+// askEvery bounds how often the cluster is asked whether it has got autoscalers of
+// a kind that it did not serve.
+const askEvery = 5 * time.Minute
+
+func (s *scalers) mayAsk() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.asked) < askEvery {
+		return false
+	}
+	s.asked = time.Now()
+	return true
 }
 
 func (k scalerKind) id(n types.NamespacedName) sources.ID {
