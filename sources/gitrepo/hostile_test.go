@@ -64,16 +64,16 @@ func TestSignaturesOfTheProgramsThatPeopleUse(t *testing.T) {
 func TestKeyFiles(t *testing.T) {
 	key := strings.Join(strings.Fields(string(fixture(t, "ssh-key.pub")))[:2], " ")
 	for line, want := range map[string]string{
-		key:                                              "",
-		key + " ada at work":                             "",
-		"ada@example.com " + key:                         "",
+		key:                      "",
+		key + " ada at work":     "",
+		"ada@example.com " + key: "",
 		"ada@example.com namespaces=\"file,git\" " + key: "",
 		"ada@example.com namespaces=\"file\" " + key:     "not allowed to sign for git",
 		"ada@example.com cert-authority " + key:          "not supported",
 		"ada@example.com valid-before=\"2020\" " + key:   "not supported",
-		"a b c " + key:                                   "more than a name and options",
-		"nothing of use":                                 "line 1: there is no public key",
-		"# only a comment":                               "there is no key in it",
+		"a b c " + key:     "more than a name and options",
+		"nothing of use":   "line 1: there is no public key",
+		"# only a comment": "there is no key in it",
 	} {
 		err := (&signers{}).addSSH([]byte(line + "\n"))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
