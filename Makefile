@@ -58,7 +58,7 @@ lint: need ## check formatting, vet and staticcheck, in both modules
 	cd examples/sandbox && go vet ./...
 
 .PHONY: bench
-bench: need ## measure Holdfast against the raw limits of the same run; writes bench.json
+bench: need ## measure Holdfast against the raw limits, and git, of the same run; writes bench.json
 	go run ./internal/testkit/bench
 
 .PHONY: image

@@ -2,12 +2,15 @@ package main
 
 import (
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/holdfast-gitops/holdfast/internal/testkit/gitserver"
 )
 
 func TestTheMixIsAsPromised(t *testing.T) {
@@ -97,5 +100,35 @@ func TestResultsAreFiniteAndJudged(t *testing.T) {
 	lines := strings.Split(rs.table(), "\n")
 	if !strings.Contains(lines[1], "MISSED") || !strings.Contains(lines[3], "met") {
 		t.Errorf("table:\n%s", rs.table())
+	}
+}
+
+func TestTheHistoryIsAsPromised(t *testing.T) {
+	server := gitserver.Start(t)
+	origin := server.Repo(t, "bench")
+	origin.Git(t, history(200), "fast-import", "--quiet")
+	if n := origin.Git(t, "", "rev-list", "--count", "main"); n != strconv.Itoa(gitCommits) {
+		t.Errorf("%s commits", n)
+	}
+	if n := len(strings.Split(origin.Git(t, "", "ls-tree", "-r", "--name-only", "main"), "\n")); n != 200 {
+		t.Errorf("%d files", n)
+	}
+	if n := len(strings.Split(origin.Git(t, "", "diff", "--name-only", "main~1", "main"), "\n")); n != gitTouched {
+		t.Errorf("a commit changes %d files", n)
+	}
+}
+
+func TestParts(t *testing.T) {
+	for _, c := range []struct {
+		only         string
+		git, cluster bool
+	}{{"", true, true}, {"git", true, false}, {"cluster", false, true}} {
+		o, err := parse([]string{"-only=" + c.only})
+		if err != nil || o.git != c.git || o.cluster != c.cluster {
+			t.Errorf("-only=%s: %+v, %v", c.only, o, err)
+		}
+	}
+	if _, err := parse([]string{"-only=moon"}); err == nil {
+		t.Error("an unknown part was accepted")
 	}
 }
