@@ -35,7 +35,7 @@ func (f *follower) lend(held *lease) (*lease, error) {
 func (f *follower) put(ctx context.Context, l *lease, repo *environment.Repository, t reconciler.Trigger) error {
 	old := f.current
 	f.current, f.repo = l, repo
-	f.inForce.Store(l)
+	f.replaceLent(nil)
 	f.standing = f.again(ctx, t)
 	if old != nil {
 		old.release()
@@ -44,6 +44,41 @@ func (f *follower) put(ctx context.Context, l *lease, repo *environment.Reposito
 		f.moved()
 	}
 	return f.standing
+}
+
+// publish lets others take files from a snapshot in which there are no usable
+// specs. That is an error only where there were some before: a source may be there
+// for others alone.
+func (f *follower) publish(snap *sources.Snapshot, why error) error {
+	if f.current == nil {
+		f.standing = nil
+		if err := f.guard.accepted(snap.Revision); err != nil {
+			f.head = ""
+			snap.Close()
+			return err
+		}
+		f.sight.set(func(s *sight) { s.revision = snap.Revision })
+	} else {
+		f.log.Error().Err(why).Str("revision", snap.Revision.Short()).Msg("revision has no usable specs; their last good state stays")
+	}
+	f.replaceLent(newLease(snap))
+	if f.moved != nil {
+		f.moved()
+	}
+	return f.standing
+}
+
+// replaceLent makes l what others take files from; nil for what is in force here.
+func (f *follower) replaceLent(l *lease) {
+	old := f.lent
+	f.lent = l
+	if l == nil {
+		l = f.current
+	}
+	f.inForce.Store(l)
+	if old != nil {
+		old.release()
+	}
 }
 
 // again looks at what the environments take from elsewhere, and assigns them. It

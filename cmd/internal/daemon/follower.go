@@ -47,6 +47,8 @@ type follower struct {
 	// find reads the environment specs of a snapshot.
 	find func(sources.Tree) (*environment.Repository, error)
 	// assignment turns a spec into what its worker is to do.
+	// render makes the items of a spec out of a snapshot.
+	render     func(context.Context, *lease, environment.Spec) ([]sources.Item, error)
 	assignment func(*lease, environment.Spec) reconciler.Assignment
 
 	// moved, when not nil, tells those who take files from here of a new snapshot.
@@ -69,7 +71,9 @@ type follower struct {
 	sight sight
 
 	// What follows belongs to the holder of work.
-	current   *lease
+	current *lease
+	// lent is what others take files from when there is nothing in it for us.
+	lent      *lease
 	repo      *environment.Repository
 	elsewhere *elsewhere
 	// fresh: this fetch has assigned the environments. offline: only what is on
@@ -305,6 +309,9 @@ func (f *follower) accept(ctx context.Context, snap *sources.Snapshot, t reconci
 		}
 	}
 	f.head, f.standing = snap.Revision.ID, err
+	if err != nil && len(f.config.SharedWith) > 0 {
+		return f.publish(snap, err)
+	}
 	if err != nil {
 		f.log.Error().Err(err).Str("revision", snap.Revision.Short()).Msg("revision cannot be used; the last good state stays")
 		snap.Close()
@@ -321,10 +328,10 @@ func (f *follower) release() {
 	defer func() { <-f.work }()
 	f.elsewhere.close()
 	if f.current != nil {
-		f.inForce.Store(nil)
 		f.current.release()
 		f.current = nil
 	}
+	f.replaceLent(nil)
 	if c, ok := f.source.(interface{ Close() }); ok {
 		c.Close()
 	}
