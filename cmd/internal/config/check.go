@@ -51,6 +51,19 @@ func (d *decoder) unique(thing *yamldoc.Node, name *string, what string, seen ma
 	seen[*name] = at.Line
 }
 
+// checkDirectory refuses what only makes sense for a cluster.
+func (d *decoder) checkDirectory(n *yamldoc.Node, t *Target, what string) {
+	if t.Directory == "" {
+		return
+	}
+	if t.Kubeconfig != "" || t.Context != "" || t.StateNamespace != "" || t.Concurrency != DefaultConcurrency {
+		d.Fail(n, what+" is a directory, and has keys that are for a cluster", "beside directory, it may have a namespace, which is a folder")
+	}
+	if t.Directory == "/" {
+		d.Fail(n, what+".directory is the whole file system", "name the folder that is to be kept")
+	}
+}
+
 func (d *decoder) checkSource(n *yamldoc.Node, s *Source, what string) {
 	if n.Kind != yamldoc.Mapping {
 		return

@@ -81,15 +81,19 @@ type Server struct {
 	Hosts []string `json:"hosts,omitempty"`
 }
 
-// Target is a cluster that environments are applied to.
+// Target is a cluster, or a directory of this host, that environments are applied
+// to.
 type Target struct {
 	Name string `json:"name"`
+	// Directory, when not empty, is where files are kept; there is no cluster then.
+	Directory string `json:"directory,omitempty"`
 	// Kubeconfig is the path of one; empty means in-cluster where that is
 	// possible, else $KUBECONFIG or ~/.kube/config.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
 	// Context chooses one in the kubeconfig; empty is the current one.
 	Context string `json:"context,omitempty"`
-	// Namespace is where objects go that name none; empty is the context's.
+	// Namespace is where objects go that name none; empty is the context's. In a
+	// directory it is a folder.
 	Namespace string `json:"namespace,omitempty"`
 	// StateNamespace is where the environments' parent objects live; empty is
 	// holdfast-system, or where the grants do not reach that, the context's.

@@ -136,6 +136,7 @@ func (d *decoder) targets(n *yamldoc.Node) []Target {
 		t, what := &out[i], fmt.Sprintf("targets[%d]", i)
 		d.Mapping(e, what,
 			d.labelField("name", what+".", &t.Name),
+			d.pathField("directory", what+".", &t.Directory),
 			d.pathField("kubeconfig", what+".", &t.Kubeconfig),
 			d.textField("context", what+".", &t.Context),
 			d.labelField("namespace", what+".", &t.Namespace),
@@ -143,6 +144,7 @@ func (d *decoder) targets(n *yamldoc.Node) []Target {
 			d.countField("concurrency", what+".", maxConcurrency, &t.Concurrency),
 		)
 		d.unique(e, &t.Name, what, seen)
+		d.checkDirectory(e, t, what)
 	}
 	return out
 }

@@ -69,7 +69,7 @@ func override(value *string, by, flag string, words []string) sources.Problems {
 func (o Overrides) targets(targets []Target) ([]Target, error) {
 	out := slices.Clone(targets)
 	for i := range out {
-		if out[i].Kubeconfig != "" || out[i].Context != "" {
+		if out[i].Kubeconfig != "" || out[i].Context != "" || out[i].Directory != "" {
 			continue
 		}
 		out[i].Context = o.Context
