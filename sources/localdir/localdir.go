@@ -2,7 +2,9 @@
 // gives its content as snapshots.
 //
 // A snapshot is a copy in memory: what is edited later does not reach who still
-// reads an earlier one. The package knows nothing of what the files mean.
+// reads an earlier one. Its revision is a digest of the content; for a folder in
+// a work tree of git it is the commit that is checked out, with a mark where the
+// folder differs from it. The package knows nothing of what the files mean.
 package localdir
 
 import (
@@ -68,7 +70,7 @@ func Open(o Options) (*Dir, error) {
 	return &Dir{opts: o.withDefaults()}, nil
 }
 
-// Head gives the digest of the folder as it is now.
+// Head gives the revision of the folder as it is now.
 func (d *Dir) Head(ctx context.Context) (sources.Revision, error) {
 	t, err := d.scan(ctx)
 	if err != nil {
@@ -85,7 +87,7 @@ func (d *Dir) Fetch(ctx context.Context) (*sources.Snapshot, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.last == nil || d.last.id != t.id {
+	if d.last == nil || d.last.rev.ID != t.rev.ID {
 		d.last = t
 	}
 	return d.snapshot(d.last), nil
@@ -110,7 +112,7 @@ func (d *Dir) snapshot(t *tree) *sources.Snapshot {
 // tree is the content of the folder at one time.
 type tree struct {
 	*treefs.FS[*node]
-	id string
+	rev sources.Revision
 }
 
 var (
@@ -118,7 +120,7 @@ var (
 	_ fs.ReadLinkFS = (*tree)(nil)
 )
 
-func (t *tree) revision() sources.Revision { return sources.Revision{ID: t.id} }
+func (t *tree) revision() sources.Revision { return t.rev }
 
 // ContentID implements sources.Tree.
 func (t *tree) ContentID(name string) (string, error) {

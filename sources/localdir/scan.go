@@ -61,7 +61,7 @@ func (d *Dir) scanOnce(ctx context.Context) (*tree, error) {
 		n, err := t.Find("find", path, treefs.FollowLast)
 		return n.Handle, err
 	}}
-	t.id = digester.compute(top)
+	t.rev = findWorkTree(d.opts.Dir).identify(top, digester.compute(top))
 	return t, nil
 }
 
@@ -115,8 +115,8 @@ func (s *scanner) dir(path string) (*node, error) {
 	}
 	n := &node{path: path, kind: treefs.Dir}
 	for _, e := range entries {
-		if e.Name() == ".git" {
-			continue // the repository's own files, not its content
+		if e.Name() == ".git" || temporary(e.Name()) {
+			continue // the repository's own files, and those of editors
 		}
 		child, err := s.entry(join(path, e.Name()), e.Name())
 		if err != nil {

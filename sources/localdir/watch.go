@@ -78,7 +78,7 @@ func (w *watcher) concerns(event fsnotify.Event) bool {
 	if filepath.Dir(event.Name) == filepath.Dir(self) {
 		return event.Name == self
 	}
-	return filepath.Base(event.Name) != ".git"
+	return filepath.Base(event.Name) != ".git" && !temporary(filepath.Base(event.Name))
 }
 
 // look first watches what there is to watch, so that nothing is missed after
@@ -93,13 +93,13 @@ func (w *watcher) look(ctx context.Context) {
 	w.changed()
 }
 
-// state is the digest of the folder, or that it cannot be read.
+// state is the revision of the folder, or that it cannot be read.
 func (d *Dir) state(ctx context.Context) string {
 	t, err := d.scan(ctx)
 	if err != nil {
 		return "error: " + err.Error()
 	}
-	return t.id
+	return t.rev.ID
 }
 
 // rewatch watches each folder there is now, and the one that the folder itself
@@ -109,6 +109,9 @@ func (w *watcher) rewatch() {
 	wanted := map[string]bool{}
 	if self, err := filepath.Abs(w.dir.opts.Dir); err == nil {
 		wanted[filepath.Dir(self)] = true
+	}
+	if tree := findWorkTree(w.dir.opts.Dir); tree != nil {
+		wanted[tree.refs] = true // where a commit or a checkout leaves its traces
 	}
 	if real, err := filepath.EvalSymlinks(w.dir.opts.Dir); err == nil {
 		w.folders(real, wanted)
