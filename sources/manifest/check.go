@@ -132,7 +132,8 @@ func (c *checker) objectName(metadata map[string]any, id sources.ID) string {
 	return name
 }
 
-// badName applies the rule of the kind where it is known. RBAC, IP addresses and
+// badName applies the rule of the kind where it is known. RBAC, IP addresses, API
+// services, trust bundles and
 // the kinds of unknown API servers take any name that can be part of a path.
 func badName(id sources.ID, name string) (wrong, hint string) {
 	if problems := content.IsPathSegmentName(name); len(problems) > 0 {
@@ -142,7 +143,7 @@ func badName(id sources.ID, name string) (wrong, hint string) {
 		return "is longer than 253 characters", ""
 	}
 	builtin := !strings.Contains(id.Group, ".") || strings.HasSuffix(id.Group, ".k8s.io")
-	if !builtin || id.Group == "rbac.authorization.k8s.io" || id.Kind == "IPAddress" {
+	if !builtin || id.Group == "rbac.authorization.k8s.io" || id.Kind == "IPAddress" || id.Kind == "APIService" || id.Kind == "ClusterTrustBundle" {
 		return "", ""
 	}
 	if id.Group == "" && id.Kind == "Namespace" {

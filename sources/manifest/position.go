@@ -139,3 +139,29 @@ func walk(n *yaml.Node, visit func(*yaml.Node)) {
 		walk(c, visit)
 	}
 }
+
+// Locate finds a field of the object that begins on a line of a file, or the
+// deepest part of its path that is there. It gives 0 where it cannot tell.
+func Locate(file []byte, object int, path ...string) (line, column int) {
+	var in *Chunk
+	for _, c := range Split(file) {
+		if c.Line <= object {
+			in = &c
+		}
+	}
+	if in == nil || TooComplex(in.Text) {
+		return 0, 0
+	}
+	from := object - in.Line + 1
+	for i, start := range entryLines(in.Text) {
+		if start == from {
+			path = append([]string{"items", strconv.Itoa(i)}, path...)
+			break
+		}
+	}
+	line, column = find(in.Text, path...)
+	if line == 0 {
+		return 0, 0
+	}
+	return in.Line + line - 1, column
+}

@@ -287,3 +287,21 @@ func FuzzDecrypt(f *testing.F) {
 		}
 	})
 }
+
+func TestPlaceholderKeepsAllButSecrets(t *testing.T) {
+	for file, want := range map[string]string{
+		"regex.yaml":  `"kind": "Secret",`,
+		"types.yaml":  `"int": 0,`,
+		"config.json": `"port": 0,`,
+		"app.env":     "USER=ZW5jcnlwdGVk\n",
+		"tls.key":     "ZW5jcnlwdGVk",
+	} {
+		got, err := sops.Placeholder{}.Decrypt(t.Context(), file, read(t, file))
+		if err != nil || !strings.Contains(string(got.Data), want) || strings.Contains(string(got.Data), "ENC[") {
+			t.Errorf("%s: error %v, got %s", file, err, got.Data)
+		}
+	}
+	if _, err := (sops.Placeholder{}).Decrypt(t.Context(), "a.yaml", []byte("a: ENC[AES256_GCM,x\n")); err == nil {
+		t.Error("takes a file without metadata")
+	}
+}
