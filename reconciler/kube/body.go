@@ -98,7 +98,7 @@ func explain(item sources.Item, err error, s metav1.Status, message string) (tex
 	case s.Code == http.StatusNotFound && strings.HasPrefix(s.Message, `namespaces "`):
 		hint = "create the namespace, put it into git, or set createNamespace: true"
 	case s.Code == http.StatusForbidden:
-		hint = "give Holdfast's identity the right, or take the object out"
+		hint = "give the environment's service account the right, or Holdfast's own identity where none is named; or take the object out"
 	case isStale(err):
 		message = "it kept changing while it was being written"
 		hint = "it is tried again; what writes it all the time is in its managedFields"

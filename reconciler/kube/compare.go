@@ -49,7 +49,9 @@ type note struct {
 	yields []string
 	plain  string
 	prior  string
-	// hookFailure is why a hook is not run again at this revision.
+	// revision is the one that a hook runs for, hookFailure why it is not run
+	// again for that.
+	revision    string
 	hookFailure string
 }
 
@@ -88,6 +90,7 @@ func (t *Target) Compare(ctx context.Context, want []sources.Item, scope reconci
 		return nil, err
 	}
 	w.lease = nil // nothing is written
+	t.noteConflicts(want, scope)
 	c := &comparison{
 		t: t, owner: owner, writer: w, scope: scope, unread: map[schema.GroupKind]error{},
 		ops: make([]reconciler.Operation, 0, len(want)),
@@ -117,6 +120,7 @@ func (t *Target) Compare(ctx context.Context, want []sources.Item, scope reconci
 // items are wanted and nothing was learned of the environment's objects.
 type settled struct {
 	first   *sources.Item
+	checks  []environment.HealthCheck
 	version uint64
 	ops     []reconciler.Operation
 }
@@ -129,7 +133,7 @@ func (t *Target) recall(want []sources.Item, scope reconciler.Scope, version uin
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.settled[scope.Environment]
-	if s.first != &want[0] || len(s.ops) != len(want) || s.version != version {
+	if s.first != &want[0] || !slices.Equal(s.checks, scope.Checks) || len(s.ops) != len(want) || s.version != version {
 		return nil
 	}
 	return s.ops
@@ -152,7 +156,7 @@ func (t *Target) settle(want []sources.Item, scope reconciler.Scope, version uin
 		delete(t.settled, scope.Environment)
 		return
 	}
-	t.settled[scope.Environment] = settled{first: &want[0], version: version, ops: ops}
+	t.settled[scope.Environment] = settled{first: &want[0], checks: scope.Checks, version: version, ops: ops}
 }
 
 // forgetSettled makes the next comparison a real one.
@@ -309,7 +313,7 @@ func (c *comparison) compareAll(ctx context.Context, want []sources.Item, resour
 			j.known = c.t.cluster.Index.Look(item.ID)
 		}
 		switch {
-		case j.isQuiet(c.scope):
+		case j.isQuiet(c.scope) && !mayBeHook(item):
 			// The path of a run in which nothing changed: no more than is counted.
 			c.ops = append(c.ops, reconciler.Operation{Object: item.ID, Kind: reconciler.OpUnchanged, Item: item})
 			continue

@@ -73,6 +73,12 @@ var directiveMarks = [][]byte{
 	[]byte(`"argocd.argoproj.io/`), []byte(`"helm.sh/`),
 }
 
+// hookMark ends every annotation that makes a hook.
+var hookMark = []byte(`/hook":`)
+
+// mayBeHook tells, without decoding it, whether an item can be a hook.
+func mayBeHook(item sources.Item) bool { return bytes.Contains(item.Body, hookMark) }
+
 // directivesOf reads what an item's annotations ask for. Most items have none of
 // them, and are not even decoded.
 func directivesOf(item sources.Item) (directives, error) {

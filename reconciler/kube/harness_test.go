@@ -273,6 +273,13 @@ func (w *world) value(r schema.GroupVersionResource, name string, path ...string
 	return s
 }
 
+// after is a deadline in seconds.
+func (w *world) after(seconds int) <-chan time.Time {
+	return time.After(time.Duration(seconds) * time.Second)
+}
+
+var deleteNow = metav1.DeleteOptions{}
+
 func nestedInt(u *unstructured.Unstructured, path ...string) (int64, bool, error) {
 	return unstructured.NestedInt64(u.Object, path...)
 }

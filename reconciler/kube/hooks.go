@@ -58,6 +58,7 @@ func (c *comparison) addHooks() {
 		}
 		op := j.op(reconciler.OpHook, "runs "+string(j.directives.hook)+" the other objects", nil)
 		n := j.note(nil)
+		n.revision = revision
 		if last.State == hookFailed && last.Digest == j.plain && last.Revision == revision {
 			n.hookFailure = cmp.Or(last.Message, "it failed")
 		}
@@ -100,7 +101,7 @@ func (a *application) markDue(ctx context.Context, hooks []reconciler.Operation)
 		if n.hookFailure != "" {
 			continue
 		}
-		r := hookRecord{Digest: n.plainDigest(op), Revision: a.plan.Revision.ID, State: hookDue}
+		r := hookRecord{Digest: n.plainDigest(op), Revision: n.revision, State: hookDue}
 		a.t.tellOnce("hooks of environment "+a.w.owner.Environment, a.t.noteHook(ctx, a.w.owner.Environment, op.Object, r))
 	}
 }
@@ -114,7 +115,7 @@ func (a *application) runHook(ctx context.Context, op reconciler.Operation, n no
 	bounded, cancel := context.WithTimeoutCause(ctx, n.directives.hookTimeout, fmt.Errorf("the hook took longer than %s", n.directives.hookTimeout))
 	defer cancel()
 	err := a.tryHook(bounded, op, &n)
-	record := hookRecord{Digest: n.plainDigest(op), Revision: a.plan.Revision.ID, State: hookSucceeded}
+	record := hookRecord{Digest: n.plainDigest(op), Revision: n.revision, State: hookSucceeded}
 	policy := hookDeleteSucceeded
 	if err != nil {
 		if ctx.Err() != nil || !isFinal(err) {
@@ -156,7 +157,7 @@ func (a *application) tryHook(ctx context.Context, op reconciler.Operation, n *n
 	if err == nil && !isOurs(live, kubelive.Baseline{}, a.w.owner) {
 		return conflict(live, a.w.owner)
 	}
-	running := err == nil && live.GetAnnotations()[annotationHookRun] == a.plan.Revision.ID &&
+	running := err == nil && live.GetAnnotations()[annotationHookRun] == n.revision &&
 		live.GetAnnotations()[kubelive.AnnotationApplied] == n.plainDigest(op) && live.GetDeletionTimestamp() == nil
 	if !running {
 		if err == nil && slices.Contains(n.directives.hookDelete, hookDeleteBefore) {
@@ -187,7 +188,7 @@ func (a *application) clearHook(ctx context.Context, op reconciler.Operation, n 
 }
 
 func (a *application) startHook(ctx context.Context, op reconciler.Operation, n note) error {
-	body, err := bodyOf(op.Item, a.w.owner, n.plainDigest(op), "", "", annotationHookRun, a.plan.Revision.ID)
+	body, err := bodyOf(op.Item, a.w.owner, n.plainDigest(op), "", "", annotationHookRun, n.revision)
 	if err != nil {
 		return err
 	}

@@ -102,6 +102,9 @@ func (c *comparison) found(ctx context.Context, j job, live *unstructured.Unstru
 	op.UID, op.Live, op.Class = string(live.GetUID()), j.note(live), drift.Changed
 	ours := isOurs(live, j.known.Base, c.owner)
 	switch {
+	case ours && live.GetDeletionTimestamp() != nil:
+		c.leaving(j, live)
+		return
 	case ours && (c.scope.ReadOnly || c.scope.Verify):
 		c.explain(ctx, j, &op, live)
 		return

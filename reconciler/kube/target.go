@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
 )
 
 // Options describe one target.
@@ -74,6 +75,8 @@ type Target struct {
 	clients    map[string]dynamic.Interface
 	// yields are the fields that were left to other managers, by object.
 	yields map[sources.ID][]string
+	// conflicts are the rules that each environment had last.
+	conflicts map[string]environment.Conflicts
 
 	// told are the problems that were told already, by what they are about.
 	told map[string]string
@@ -101,7 +104,7 @@ func Open(o Options) (*Target, error) {
 		states:  states{objects: map[string]*unstructured.Unstructured{}},
 		parents: map[string]*parent{}, settled: map[string]settled{}, kinds: map[string]map[schema.GroupKind]bool{},
 		identities: map[string]string{}, clients: map[string]dynamic.Interface{}, yields: map[sources.ID][]string{},
-		told: map[string]string{}, health: newHealth(),
+		told: map[string]string{}, conflicts: map[string]environment.Conflicts{}, health: newHealth(),
 	}
 	cluster, err := kubelive.Open(kubelive.Options{
 		Config: config, Namespaces: o.Namespaces, Changed: t.hint, Failed: o.Failed,

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -25,7 +24,7 @@ func (c *comparison) findUnwanted(ctx context.Context, want []sources.Item, p *p
 	names := make(map[string]bool)
 	for _, item := range want {
 		wanted[item.ID] = true
-		if isJob(item.ID) || bytes.Contains(item.Body, []byte("hook")) {
+		if isJob(item.ID) || mayBeHook(item) {
 			names[item.ID.String()] = true
 		}
 	}

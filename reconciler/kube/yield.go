@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -48,6 +49,21 @@ func (t *Target) yieldsOf(item sources.Item) []string {
 	found = append(found, t.scalers.yields(item)...)
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+// noteConflicts forgets what earlier conflicts showed when the rules about them
+// are others now.
+func (t *Target) noteConflicts(want []sources.Item, scope reconciler.Scope) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old, known := t.conflicts[scope.Environment]; known && !reflect.DeepEqual(old, scope.Conflicts) {
+		for i := range want {
+			delete(t.yields, want[i].ID)
+		}
+	}
+	if !scope.Partial && !scope.Preview {
+		t.conflicts[scope.Environment] = scope.Conflicts
+	}
 }
 
 func (t *Target) addYields(id sources.ID, paths []string) {
