@@ -133,8 +133,8 @@ func (c *checker) objectName(metadata map[string]any, id sources.ID) string {
 }
 
 // badName applies the rule of the kind where it is known. RBAC, IP addresses, API
-// services, trust bundles and
-// the kinds of unknown API servers take any name that can be part of a path.
+// services, trust bundles and the kinds of unknown API servers take any name that
+// can be part of a path.
 func badName(id sources.ID, name string) (wrong, hint string) {
 	if problems := content.IsPathSegmentName(name); len(problems) > 0 {
 		return problems[0], ""

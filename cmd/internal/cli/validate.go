@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 	"github.com/holdfast-gitops/holdfast/sources/environment"
 	"github.com/holdfast-gitops/holdfast/sources/localdir"
 	"github.com/holdfast-gitops/holdfast/sources/render"
+	"github.com/holdfast-gitops/holdfast/sources/schema"
+	"github.com/holdfast-gitops/holdfast/sources/sops"
 )
 
 // Validation is what `validate` found.
@@ -36,6 +39,8 @@ type ValidatedEnvironment struct {
 	// Objects is how many it renders to.
 	Objects  int `json:"objects"`
 	Problems int `json:"problems"`
+	// Skipped says why it was not rendered, where that needs a network.
+	Skipped string `json:"skipped,omitempty"`
 }
 
 // validator collects what is found in the folders that are looked at.
@@ -51,7 +56,10 @@ func (a *app) validateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "validate [DIR]", Short: "Check environments, without a cluster",
 		Long: `Check environments, without a cluster or network: find the specs below DIR
-(default "."), render each, and print all problems with file and line.
+(default "."), render each, check the objects against the schemas of Kubernetes
+` + schema.KubernetesVersion + ` and of the custom resource definitions found, and print all
+problems with file and line. Encrypted files are checked without their secrets.
+What would have to be fetched is not rendered, and said to be so.
 
 With --path it renders one folder of DIR that needs no spec. With --config it
 checks the daemon's file, too; and, unless DIR is given, the local directories
@@ -65,7 +73,7 @@ Ends with 3 when anything is invalid.
 			if err := a.checkFormat(); err != nil {
 				return err
 			}
-			v := &validator{renderer: render.New(render.Options{}), found: Validation{Environments: []ValidatedEnvironment{}}}
+			v := &validator{renderer: render.New(render.Options{Charts: offline{}}), found: Validation{Environments: []ValidatedEnvironment{}}}
 			if err := v.validate(c.Context(), file, args, path, pattern); err != nil {
 				return failed(err)
 			}
@@ -140,36 +148,86 @@ func (v *validator) dir(ctx context.Context, dir, pattern, path string) error {
 	return v.renderAll(ctx, dir, snap.Tree, repo.Specs)
 }
 
+// validated is what became of one environment.
+type validated struct {
+	items    []sources.Item
+	problems sources.Problems
+	skipped  string
+}
+
 // renderAll renders environments side by side, and reports them in their order.
 func (v *validator) renderAll(ctx context.Context, dir string, tree sources.Tree, specs []environment.Spec) error {
-	results := make([]ValidatedEnvironment, len(specs))
-	problems := make([]sources.Problems, len(specs))
+	outcomes := make([]validated, len(specs))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, spec := range specs {
 		group.Go(func() error {
-			out, err := v.renderer.Render(ctx, render.Request{
-				Tree: tree, Path: spec.Path, DefaultNamespace: spec.Namespace, CreateNamespace: spec.CreateNamespace,
-			})
-			problems[i] = append(v.checkTarget(spec), sources.ProblemsOf(err)...)
-			results[i] = ValidatedEnvironment{Name: spec.Name, Path: spec.Path, Objects: len(out.Items), Problems: len(problems[i])}
+			outcomes[i] = v.render(ctx, tree, spec)
 			return ctx.Err()
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("render: %w", err)
 	}
-	v.found.Environments = append(v.found.Environments, results...)
-	for i, ps := range problems {
-		for j := range ps {
-			if ps[j].File == "" && ps[j].Object == "" {
-				ps[j].File = cmp.Or(specs[i].Path, ".")
+	if err := checkSchemas(tree, outcomes); err != nil {
+		return err
+	}
+	for i, o := range outcomes {
+		for j := range o.problems {
+			if o.problems[j].File == "" && o.problems[j].Object == "" {
+				o.problems[j].File = cmp.Or(specs[i].Path, ".")
 			}
 		}
-		v.reportIn(dir, ps)
+		v.found.Environments = append(v.found.Environments, ValidatedEnvironment{
+			Name: specs[i].Name, Path: specs[i].Path, Objects: len(o.items), Problems: len(o.problems), Skipped: o.skipped,
+		})
+		v.reportIn(dir, o.problems)
 	}
 	return nil
 }
+
+func (v *validator) render(ctx context.Context, tree sources.Tree, spec environment.Spec) validated {
+	o := validated{problems: v.checkTarget(spec)}
+	if spec.Source != nil {
+		o.skipped = "its files are in another source"
+		return o
+	}
+	req := render.For(spec)
+	req.Tree, req.Decrypter = tree, sops.Placeholder{}
+	out, err := v.renderer.Render(ctx, req)
+	if errors.Is(err, errOffline) {
+		o.skipped = "its chart has to be fetched"
+		return o
+	}
+	o.items = out.Items
+	o.problems = append(o.problems, sources.ProblemsOf(err)...)
+	return o
+}
+
+// checkSchemas checks all objects. The definitions of custom kinds count for
+// every environment: they are often applied by another.
+func checkSchemas(tree sources.Tree, outcomes []validated) error {
+	var all []sources.Item
+	for _, o := range outcomes {
+		all = append(all, o.items...)
+	}
+	set, err := schema.New(all...)
+	if err != nil {
+		return err
+	}
+	for i := range outcomes {
+		outcomes[i].problems = append(outcomes[i].problems, set.Problems(tree, outcomes[i].items)...)
+	}
+	return nil
+}
+
+var errOffline = errors.New("nothing is fetched while checking")
+
+// offline fetches no charts.
+type offline struct{}
+
+// Fetch implements render.Charts.
+func (offline) Fetch(context.Context, string, string, string) ([]byte, error) { return nil, errOffline }
 
 func (v *validator) checkTarget(spec environment.Spec) sources.Problems {
 	if v.targets == nil || spec.File == "" || slices.Contains(v.targets, spec.Target) {
@@ -220,6 +278,9 @@ func validationTable(w io.Writer, found Validation) {
 				if e.Problems == 1 {
 					verdict = "1 problem"
 				}
+			}
+			if e.Skipped != "" && e.Problems == 0 {
+				verdict = "not rendered: " + e.Skipped
 			}
 			rows[i] = []string{cmp.Or(cell(e.Name, 63), "(no name)"), cell(e.Path, 80), strconv.Itoa(e.Objects), verdict}
 		}
