@@ -24,6 +24,8 @@ const (
 // without a bound and takes any page for a listing.
 type guard struct {
 	base *http.Transport
+	// known tells that we said to the proxy who we are.
+	known bool
 }
 
 // CloseIdleConnections is what http.Client looks for.
@@ -42,10 +44,18 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound:
 		resp.Body = &body{src: resp.Body, left: maxExcuse}
 		return resp, nil
+	case code == http.StatusProxyAuthRequired:
+		resp.Body.Close()
+		return nil, proxyRefuses(g.known)
 	case code >= 400:
 		defer resp.Body.Close()
 		return nil, answerRefused(resp)
 	case code >= 300:
+		// net/http would repeat what it cannot parse, piece by piece.
+		if _, err := url.Parse(resp.Header.Get("Location")); err != nil {
+			resp.Body.Close()
+			return nil, fail(ErrUnreachable, "the server redirects to an address that cannot be parsed", "")
+		}
 		return resp, nil
 	}
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); !strings.HasPrefix(kind, "application/x-git-") {

@@ -122,12 +122,11 @@ func (k *keyring) read(ctx context.Context) (*credentials, error) {
 	if c.username == "" && c.password != "" {
 		c.username = defaultUser // servers that take a token accept any name but none
 	}
-	if c.password == "" {
-		if k.addr.scheme != "ssh" && c.username != defaultUser {
+	if k.addr.scheme != "ssh" && c.auth() != nil && (c.password != "" || c.username != defaultUser) {
+		k.remember(base64.StdEncoding.EncodeToString([]byte(c.username + ":" + c.password)))
+		if c.password == "" {
 			k.remember(c.username) // some servers take a token for the name
 		}
-	} else {
-		k.remember(base64.StdEncoding.EncodeToString([]byte(c.username + ":" + c.password)))
 	}
 	c.digest = k.fingerprint(c, passphrase, proxy)
 	return c, nil
@@ -184,11 +183,32 @@ func (k *keyring) scrub(text string) string {
 			for _, form := range []string{
 				secret, url.QueryEscape(secret), url.PathEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret)),
 			} {
-				text = strings.ReplaceAll(text, form, "***")
+				text = scrubCut(strings.ReplaceAll(text, form, "***"), form)
 			}
 		}
 	}
 	return text
+}
+
+// scrubCut removes the beginning of a secret where the text was cut within it,
+// see printable.
+func scrubCut(text, secret string) string {
+	const least = 3 // fewer letters say nothing
+	for from := 0; ; {
+		at := strings.Index(text[from:], ellipsis)
+		if at < 0 {
+			return text
+		}
+		at += from
+		for n := min(len(secret)-1, at); n >= least; n-- {
+			if strings.HasSuffix(text[:at], secret[:n]) {
+				text = text[:at-n] + "***" + text[at:]
+				at += len("***") - n
+				break
+			}
+		}
+		from = at + len(ellipsis)
+	}
 }
 
 // maxSecret bounds the file of a password or a token.

@@ -70,10 +70,10 @@ func refusesAccess(err error) bool {
 }
 
 // isAlert tells whether the server ended the TLS handshake, as it does when it
-// does not take the client certificate.
+// does not take the client certificate. The alerts' own type is hidden.
 func isAlert(err error) bool {
-	var alert tls.AlertError
-	return errors.As(err, &alert)
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 // explain turns any error of an operation on the network into one for people,
@@ -119,7 +119,7 @@ func (r *Repo) classify(ctx context.Context, err error) *failure {
 		return notFound()
 	case errors.As(err, &dns):
 		return fail(ErrUnreachable, "cannot resolve the host name "+dns.Name, "check the url and the name servers")
-	case strings.HasSuffix(err.Error(), "Proxy Authentication Required"): // net/http has it as text only
+	case asksProxy(err):
 		return proxyRefuses(r.opts.Proxy.Username != "")
 	case isAlert(err):
 		return r.alerted(err)
@@ -165,6 +165,9 @@ func innermost(err error) string {
 	return err.Error()
 }
 
+// ellipsis marks where a text was cut.
+const ellipsis = "…"
+
 // printable makes a text from a repository or a server fit for a terminal and a
 // log line: no control characters, bounded.
 func printable(s string, limit int) string {
@@ -176,7 +179,7 @@ func printable(s string, limit int) string {
 	}, strings.ToValidUTF8(s, "�"))
 	s = strings.TrimSpace(s)
 	if r := []rune(s); len(r) > limit {
-		return string(r[:limit]) + "…"
+		return string(r[:limit]) + ellipsis
 	}
 	return s
 }

@@ -44,8 +44,6 @@ type appTokens struct {
 	mu      sync.Mutex
 	now     string
 	expires time.Time
-	// refused are tokens that a server did not take although they should be good.
-	refused string
 }
 
 // newAppTokens checks the options; without an app it gives nil.
@@ -88,21 +86,13 @@ func (t *appTokens) token(ctx context.Context) (string, error) {
 	return t.now, nil // it is still good, and renewing it is tried again next time
 }
 
-// drop forgets a token that a server refused, so that the next is a new one. A
-// second refusal in a row is no reason for a third.
+// drop forgets a token that a server refused, so that the next is a new one.
 func (t *appTokens) drop(token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.now == token && token != "" && t.refused == "" {
-		t.refused, t.now = token, ""
+	if t.now == token {
+		t.now = ""
 	}
-}
-
-// accepted says that the server took a token.
-func (t *appTokens) accepted() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.refused = ""
 }
 
 // installationToken is GitHub's answer.
@@ -189,7 +179,7 @@ func (t *appTokens) call(ctx context.Context, method, path, proof string, body [
 	case err != nil:
 		return fail(ErrUnreachable, "get a token for the GitHub App: "+innermost(err), "")
 	case resp.StatusCode >= 300:
-		return appRefusal(resp.StatusCode, answer)
+		return appRefusal(resp.StatusCode, bytes.ReplaceAll(answer, []byte(proof), []byte("***")))
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
 		return fail(ErrUnreachable, "get a token for the GitHub App: the answer is not GitHub's", "check the base url")

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 
 	"golang.org/x/net/proxy"
 )
@@ -92,6 +93,9 @@ func (p Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 		return direct.DialContext(ctx, "tcp", address)
 	}
 	conn, err := dialVia(ctx, via, address)
+	if err != nil && asksProxy(err) {
+		return nil, proxyRefuses(via.User != nil)
+	}
 	if err != nil && ctx.Err() == nil && !isFailure(err) {
 		return nil, fail(ErrUnreachable, fmt.Sprintf("through the proxy %s: %v", via.Host, err), "")
 	}
@@ -178,6 +182,14 @@ type tunnel struct {
 }
 
 func (t *tunnel) Read(p []byte) (int, error) { return t.read.Read(p) }
+
+// asksProxy tells whether a proxy wants to know who we are. The libraries say so
+// as text only.
+func asksProxy(err error) bool {
+	text := err.Error()
+	return strings.HasSuffix(text, "Proxy Authentication Required") ||
+		strings.Contains(text, "socks connect") && strings.Contains(text, "authentication")
+}
 
 func proxyRefuses(known bool) *failure {
 	if known {

@@ -46,11 +46,12 @@ func newSSHFixture(t *testing.T) *sshFixture {
 
 func (f *sshFixture) open(t *testing.T, change ...func(*gitrepo.Options)) *gitrepo.Repo {
 	t.Helper()
-	over := func(o *gitrepo.Options) {
-		o.URL = f.ssh.URL(f.origin)
-		o.SSH = gitrepo.SSH{KeyFiles: []string{f.key}, KnownHostsFile: f.known}
-	}
-	return f.fixture.open(t, append([]func(*gitrepo.Options){over}, change...)...)
+	return f.fixture.open(t, append([]func(*gitrepo.Options){f.overSSH}, change...)...)
+}
+
+func (f *sshFixture) overSSH(o *gitrepo.Options) {
+	o.URL = f.ssh.URL(f.origin)
+	o.SSH = gitrepo.SSH{KeyFiles: []string{f.key}, KnownHostsFile: f.known}
 }
 
 // wantKind checks the error of a listing and of a fetch.

@@ -169,7 +169,7 @@ func (m *material) client() (*http.Client, error) {
 	if m.proxy != nil {
 		base.Proxy = http.ProxyURL(m.proxy)
 	}
-	return &http.Client{Transport: &guard{base: base}}, nil
+	return &http.Client{Transport: &guard{base: base, known: m.proxy != nil && m.proxy.User != nil}}, nil
 }
 
 // webSession is a listing's URL after redirects. Any number of packs can be

@@ -60,6 +60,15 @@ func (p *Proxy) Targets() []string {
 	return append([]string(nil), p.targets...)
 }
 
+// Cut ends all connections; new ones are served.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.Close()
+	}
+}
+
 // Close stops serving, cuts what is under way and waits for its end.
 func (p *Proxy) Close() {
 	p.mu.Lock()
