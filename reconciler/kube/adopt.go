@@ -92,7 +92,12 @@ func adoptable(live *unstructured.Unstructured, owner kubelive.Owner, adoptFrom 
 	if slices.Contains(adoptFrom, "*") {
 		return missing
 	}
-	for _, m := range managersOf(live) {
+	managers := managersOf(live)
+	if len(managers) == 0 && len(found) == 0 {
+		// Whoever made it set no field, so that nobody can be named.
+		return []string{`"*"`}
+	}
+	for _, m := range managers {
 		if !slices.ContainsFunc(adoptFrom, func(named string) bool { return names(named, m) }) && !slices.ContainsFunc(found, func(k tracker) bool {
 			return slices.Contains(missing, k.name) && matchesAny(k.managers, m)
 		}) {

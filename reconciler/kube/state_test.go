@@ -207,3 +207,21 @@ func (w *world) neighbour() *Target {
 	}
 	return target
 }
+
+func TestAnObjectThatNobodyOwnsIsNotTakenUnasked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	account := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": map[string]any{"name": "bare"}}}
+	accounts := cms
+	accounts.Resource = "serviceaccounts"
+	if _, err := w.objects.Resource(accounts).Namespace(w.namespace).Create(context.Background(), account, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	items := w.items("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: bare, namespace: NS}\n")
+	if out := w.run(items); out.kinds() != "conflict 1" {
+		t.Errorf("without adoptFrom: %s", out.kinds())
+	}
+	if out := w.run(items, func(s *reconciler.Scope) { s.AdoptFrom = []string{"*"} }); out.kinds() != "adopt 1" {
+		t.Errorf("with adoptFrom *: %s", out.kinds())
+	}
+}
