@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os/user"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -106,10 +107,13 @@ func parse(item sources.Item, key []byte) (wanted, error) {
 	return w, nil
 }
 
+// goField is what a decoder calls a field, beside its path.
+var goField = regexp.MustCompile(`Go struct field [A-Za-z]*\.`)
+
 // plain takes Go's words out of a decoder's error. What it says of values are
 // their types, never their content.
 func plain(err error) string {
-	return strings.TrimPrefix(strings.ReplaceAll(err.Error(), "Go struct field document.", "field "), "json: ")
+	return strings.TrimPrefix(goField.ReplaceAllString(err.Error(), "field "), "json: ")
 }
 
 func problem(item sources.Item, message, hint string) sources.Problem {

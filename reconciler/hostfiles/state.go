@@ -81,8 +81,8 @@ func (t *Target) Environments(context.Context) ([]string, error) {
 }
 
 // Detach implements reconciler.Remover: the files stay, and are nobody's.
-func (t *Target) Detach(_ context.Context, environment string) error {
-	return t.with(func(root *os.Root) error {
+func (t *Target) Detach(_ context.Context, environment string) (n int, err error) {
+	err = t.with(func(root *os.Root) error {
 		if err := t.claim(root); err != nil {
 			return err
 		}
@@ -94,6 +94,7 @@ func (t *Target) Detach(_ context.Context, environment string) error {
 			return err
 		}
 		r = r.clone()
+		n = len(r.Files)
 		for _, e := range r.Files {
 			delete(t.seen, e.Path)
 		}
@@ -101,6 +102,7 @@ func (t *Target) Detach(_ context.Context, environment string) error {
 		t.rouse()
 		return t.store(root, r)
 	})
+	return n, err
 }
 
 // Forget implements reconciler.Remover.

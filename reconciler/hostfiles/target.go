@@ -57,6 +57,13 @@ type Target struct {
 	troubles []string
 }
 
+// What the engine can do with this driver, beside what each has.
+var (
+	_ reconciler.Driver  = (*Target)(nil)
+	_ reconciler.Keeper  = (*Target)(nil)
+	_ reconciler.Remover = (*Target)(nil)
+)
+
 // sighting is a file as it was looked at, and when.
 type sighting struct {
 	stamp
