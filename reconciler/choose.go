@@ -177,7 +177,7 @@ func (c choice) readOnly() bool {
 		return true
 	}
 	for _, g := range c.gates {
-		if g.stopsCorrection {
+		if g.StopsCorrection {
 			return true
 		}
 	}

@@ -34,7 +34,7 @@ func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
 			seen = h.Seen
 		}
 	}
-	if driver == nil || len(want) == 0 {
+	if driver == nil || len(want) == 0 || standsBy(driver) != nil {
 		return
 	}
 	c, err := w.choose(ctx, driver, a, Trigger{})
@@ -49,7 +49,7 @@ func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
 	}
 	policy := w.policy(a, "")
 	policy.Partial, policy.Gates = true, c.gates
-	out := Run{partial: true}
+	out := Run{}
 	w.carryOut(ctx, driver, a, NewPlan(ops, policy), &out, seen)
 	if len(out.Errors) > 0 && ctx.Err() == nil {
 		w.log.Error().Err(out.Errors).Msg("drift could not be corrected")

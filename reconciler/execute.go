@@ -95,6 +95,10 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 			Message: fmt.Sprintf("no target %q", a.Spec.Target), Hint: "add it to the daemon's targets",
 		}
 	}
+	if w.noteStandby(standsBy(driver)) {
+		out.Result = Held
+		return out, nil
+	}
 	c, err := w.choose(ctx, driver, a, t)
 	if err != nil {
 		return out, err
@@ -138,7 +142,7 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 func withoutWaits(gates, waits []Gate) []Gate {
 	var out []Gate
 	for _, g := range gates {
-		if g.stopsCorrection || !slices.ContainsFunc(waits, func(v Gate) bool { return v.Kind == g.Kind && v.Why == g.Why }) {
+		if g.StopsCorrection || !slices.ContainsFunc(waits, func(v Gate) bool { return v.Kind == g.Kind && v.Why == g.Why }) {
 			out = append(out, g)
 		}
 	}
@@ -224,7 +228,7 @@ func (w *worker) carryOut(ctx context.Context, d Driver, a Assignment, plan Plan
 		w.countIdle(op, a, out, seen)
 	}
 	if len(plan.Active()) > 0 {
-		if !out.partial {
+		if out.Revision.ID != "" { // a run, and no correction
 			clear(w.touched)
 		}
 		applyCtx, cancel := context.WithTimeout(ctx, cmp.Or(a.Spec.Timeout, w.engine.opts.ApplyTimeout))
@@ -315,7 +319,7 @@ func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 		w.endDrift(op.Object, drift.Gone)
 	case op.Kind == OpCreate:
 		out.Counts.Created++
-	case op.Kind == OpUpdate:
+	case op.Kind == OpUpdate, op.Kind == OpRecreate:
 		out.Counts.Updated++
 		w.endDrift(op.Object, drift.Corrected)
 	case op.Kind == OpAdopt:
@@ -392,6 +396,17 @@ func waitingGates(waiting []Waiting) []Gate {
 		}
 	}
 	return out
+}
+
+// noteStandby keeps whether another daemon writes to the target, and says so.
+func (w *worker) noteStandby(g *Gate) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.standby = g != nil
+	if g != nil {
+		w.gates = []Gate{*g}
+	}
+	return w.standby
 }
 
 // noteGates keeps what is active for the status, and looks again when one of

@@ -17,6 +17,8 @@ type GateKind string
 const (
 	// GateMode: mode plan; nothing is ever written.
 	GateMode GateKind = "mode"
+	// GateLease: another daemon writes to the target, and this one stands by.
+	GateLease GateKind = "lease"
 	// GateHold: somebody holds the object, the environment or everything.
 	GateHold GateKind = "hold"
 	// GatePin: a rollback chose the revision. It holds nothing back by itself.
@@ -47,7 +49,7 @@ const (
 
 // gateOrder is the order above.
 var gateOrder = []GateKind{
-	GateMode, GateHold, GatePin, GateReturned, GateSource, GateAfter, GateDependsOn, GateRollout,
+	GateMode, GateLease, GateHold, GatePin, GateReturned, GateSource, GateAfter, GateDependsOn, GateRollout,
 	GateWindow, GateRemoval, GateTransfer, GateUnread, GateProtected, GateBudget, GateDrift,
 }
 
@@ -64,9 +66,8 @@ type Gate struct {
 	By    string    `json:"by,omitempty"`
 	Since time.Time `json:"since,omitzero"`
 	Until time.Time `json:"until,omitzero"`
-
-	// stopsCorrection: drift is left alone, too.
-	stopsCorrection bool
+	// StopsCorrection: drift is left alone, too.
+	StopsCorrection bool `json:"stopsCorrection,omitempty"`
 }
 
 // String is the sentence.
@@ -81,7 +82,7 @@ func (h Hold) gate() Gate {
 	return Gate{
 		Kind: GateHold, ID: h.ID, Object: h.Object, By: h.Author, Since: h.Since, Until: h.Until,
 		Why:             fmt.Sprintf("%s until %s by %s: %s (%s)", what, clock(h.Until), h.Author, h.Reason, h.ID),
-		stopsCorrection: true,
+		StopsCorrection: true,
 	}
 }
 

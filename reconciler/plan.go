@@ -231,7 +231,7 @@ func holdByGates(ops []Operation, p Policy) {
 		}
 		for i := range ops {
 			op := &ops[i]
-			if g.Object != nil && *g.Object != op.Object || op.Kind == OpCorrect && !g.stopsCorrection {
+			if g.Object != nil && *g.Object != op.Object || op.Kind == OpCorrect && !g.StopsCorrection {
 				continue
 			}
 			op.hold(g.Kind, g.Why)

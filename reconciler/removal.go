@@ -108,6 +108,10 @@ func (w *worker) executeRemoval(ctx context.Context, t Trigger) (Run, error) {
 		out.Result = Unchanged // there is nothing to remember it by
 		return out, nil
 	}
+	if w.noteStandby(standsBy(d)) {
+		out.Result = Held
+		return out, nil
+	}
 	state, err := stateOf(ctx, d, w.name)
 	if err == nil && state.Removed == nil {
 		state, err = k.SaveState(ctx, w.name, func(s *State) error {
@@ -157,7 +161,7 @@ func (w *worker) removalGates(a Assignment, s State) []Gate {
 		return out
 	}
 	return append(out, Gate{
-		Kind: GateRemoval, Since: s.Removed.Since, stopsCorrection: true,
+		Kind: GateRemoval, Since: s.Removed.Since, StopsCorrection: true,
 		Why: fmt.Sprintf("its spec left git; its objects stay until `holdfast delete %s` confirms that they go", w.name),
 	})
 }

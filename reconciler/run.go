@@ -122,9 +122,6 @@ type Run struct {
 	// to 1,000 of them; MoreChanges counts the others.
 	Changes     []ObjectChange `json:"changes,omitempty"`
 	MoreChanges int            `json:"moreChanges,omitempty"`
-
-	// partial: it is no run, but the correction of hinted things.
-	partial bool
 }
 
 // Waiting is one operation that a gate holds back.

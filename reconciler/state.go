@@ -116,6 +116,43 @@ type Keeper interface {
 	SaveState(ctx context.Context, environment string, change func(*State) error) (State, error)
 }
 
+// Leader is a driver that may write only while it has its target's lease.
+type Leader interface {
+	// Leader says who has the lease, as far as it is known, and whether that is
+	// this daemon.
+	Leader() (holder string, ours bool)
+}
+
+// standsBy is the gate of a driver that may not write; nil if it may.
+func standsBy(d Driver) *Gate {
+	l, ok := d.(Leader)
+	if !ok {
+		return nil
+	}
+	holder, ours := l.Leader()
+	if ours {
+		return nil
+	}
+	why := "waits for the target's lease"
+	if holder != "" {
+		why = "stands by: " + holder + " has the target's lease"
+	}
+	return &Gate{Kind: GateLease, Why: why, StopsCorrection: true}
+}
+
+// TargetChanged makes the environments of a target look again, after the lease
+// was got or lost.
+func (e *Engine) TargetChanged(target string) {
+	for _, w := range e.all() {
+		w.mu.Lock()
+		concerned := w.assigned.Spec.Target == target && w.standby
+		w.mu.Unlock()
+		if concerned {
+			w.post(Trigger{Reason: ReasonTimer, Actor: "the target's lease"})
+		}
+	}
+}
+
 // StateWatcher is a Keeper that tells of state changed by others, such as
 // another replica or somebody with kubectl.
 type StateWatcher interface {

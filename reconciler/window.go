@@ -42,7 +42,7 @@ func windowGate(windows []environment.Window, now time.Time) (gate *Gate, next t
 		gate = &Gate{Kind: GateWindow, Until: until, Why: "no allow window is open until " + clock(until)}
 	}
 	if gate != nil {
-		gate.stopsCorrection = stop
+		gate.StopsCorrection = stop
 		if stop {
 			gate.Why += "; so is the correction of drift"
 		}

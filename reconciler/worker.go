@@ -90,6 +90,8 @@ type worker struct {
 	unreadySince                 time.Time
 	waiting                      []Unready
 	deadline                     *time.Timer
+	// standby: the last run found that another daemon has the lease.
+	standby bool
 	// decided is what of the state the last run saw.
 	decided string
 	// wanted is what was asked for when the environment was last planned, planned

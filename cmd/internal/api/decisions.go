@@ -109,6 +109,11 @@ func (c *Client) Retry(ctx context.Context, name string, r ActorRequest) (Receip
 	return post[Receipts](ctx, c, environmentPath(name, "retry"), r)
 }
 
+// ConfirmRemoval lets the objects of an environment go that left git.
+func (c *Client) ConfirmRemoval(ctx context.Context, name string, r ActorRequest) (Receipts, error) {
+	return post[Receipts](ctx, c, environmentPath(name, "delete"), r)
+}
+
 // Plan is what a run of an environment would do, at head or at a revision.
 func (c *Client) Plan(ctx context.Context, name, revision string) (reconciler.Plan, error) {
 	query := url.Values{}

@@ -90,6 +90,17 @@ ready in time.
 	}, (*api.Client).Retry)
 }
 
+func (a *app) deleteCommand() *cobra.Command {
+	return a.againCommand(&cobra.Command{
+		Use: "delete ENV", Short: "Let the objects go of an environment whose spec left git",
+		Long: `Confirm that the objects of an environment are deleted whose spec left git. What is
+protected, such as namespaces and volumes, waits for an approval of the plan that
+the receipt names.
+` + connectHelp + exitHelp,
+		Example: "  holdfast delete preview-queue",
+	}, (*api.Client).ConfirmRemoval)
+}
+
 // againCommand completes a verb that asks for a run of one environment.
 func (a *app) againCommand(c *cobra.Command, call func(*api.Client, context.Context, string, api.ActorRequest) (api.Receipts, error)) *cobra.Command {
 	var request api.ActorRequest

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -47,10 +48,10 @@ func build(cfg config.Config, version string, book *drift.Book, m *metrics, o re
 			problems = append(problems, err)
 			continue
 		}
-		g.targets[c.Name], drivers[c.Name] = t, t
+		g.targets[c.Name], drivers[c.Name] = t, t.driver
 	}
 	g.engine = reconciler.New(reconciler.Options{
-		Drivers: drivers, Refresh: g.refresh, Observer: o, Log: log, Book: book,
+		Drivers: drivers, Refresh: g.refresh, At: g.at, Reach: g.reachOf, Observer: o, Log: log, Book: book,
 	})
 	renderer, err := newRenderer(cfg)
 	if err != nil {
@@ -96,7 +97,7 @@ func (g *generation) follower(c config.Source, src source, renderer *render.Rend
 		name: c.Name, source: src, interval: c.Interval, engine: g.engine, metrics: m,
 		log: log.With().Str("source", c.Name).Logger(), work: make(chan struct{}, 1),
 		changed: make(chan struct{}, 1), now: time.Now, elsewhere: newElsewhere(c.Name, g.lender(c.Name)),
-		moved: func() { g.moved(c.Name) },
+		moved:  func() { g.moved(c.Name) },
 		config: c, guard: newGuard(g.config.DataDir, c, src),
 	}
 	f.find = func(tree sources.Tree) (*environment.Repository, error) {
@@ -110,8 +111,11 @@ func (g *generation) follower(c config.Source, src source, renderer *render.Rend
 			Spec: spec, Source: c.Name, Revision: l.snap.Revision,
 			Reach: g.reach(c, spec.Target),
 		}
-		a.Render = func(ctx context.Context) ([]sources.Item, error) { return g.render(ctx, renderer, c, l, spec) }
+		a.Render = func(ctx context.Context) ([]sources.Item, error) { return f.render(ctx, l, spec) }
 		return a
+	}
+	f.render = func(ctx context.Context, l *lease, spec environment.Spec) ([]sources.Item, error) {
+		return g.render(ctx, renderer, c, l, spec)
 	}
 	return f
 }
@@ -130,6 +134,15 @@ func (g *generation) render(ctx context.Context, renderer *render.Renderer, c co
 	return out.Items, err
 }
 
+// reachOf is what the source of a name was granted in a target.
+func (g *generation) reachOf(source, target string) reconciler.Reach {
+	f := g.followers[source]
+	if f == nil {
+		return reconciler.Reach{}
+	}
+	return g.reach(f.config, target)
+}
+
 // reach adds up what a source was granted in a target.
 func (g *generation) reach(c config.Source, targetName string) reconciler.Reach {
 	var out reconciler.Reach
@@ -138,14 +151,14 @@ func (g *generation) reach(c config.Source, targetName string) reconciler.Reach 
 		if t == nil || grant.Target != targetName {
 			continue
 		}
-		r := reachOf(grant, t.contextNamespace)
+		r := reachIn(grant, t.contextNamespace)
 		out.Cluster = out.Cluster || r.Cluster
 		out.Namespaces = append(out.Namespaces, r.Namespaces...)
 	}
 	return out
 }
 
-func reachOf(g config.Grant, contextNamespace string) reconciler.Reach {
+func reachIn(g config.Grant, contextNamespace string) reconciler.Reach {
 	r := reconciler.Reach{Namespaces: g.Namespaces, Cluster: g.Cluster}
 	if g.ContextNamespace {
 		r.Namespaces = append([]string{contextNamespace}, r.Namespaces...)
@@ -198,13 +211,32 @@ func (g *generation) lender(borrower string) func(string) (*follower, error) {
 	}
 }
 
+// awaitAll waits for all, but not for ever.
+func awaitAll(ctx context.Context, all *sync.WaitGroup, limit time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		all.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-time.After(limit):
+	}
+}
+
 // run blocks until ctx ends and all that it started has stopped.
 func (g *generation) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return g.engine.Run(ctx) })
-	for _, t := range g.targets {
-		group.Go(func() error { return t.Watch(ctx, g.engine.Hint) })
+	var led sync.WaitGroup
+	for name, t := range g.targets {
+		led.Add(1)
+		g.serve(ctx, group, name, t.driver, sync.OnceFunc(led.Done))
 	}
+	group.Go(func() error {
+		awaitAll(ctx, &led, leadWait)
+		return g.engine.Run(ctx)
+	})
 	for _, f := range g.followers {
 		group.Go(func() error { return f.run(ctx) })
 	}

@@ -14,20 +14,60 @@ import (
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
+	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/reconciler/hostfiles"
 	"github.com/holdfast-gitops/holdfast/reconciler/kube"
+	"github.com/holdfast-gitops/holdfast/sources/render"
 )
 
 // target is an opened target with what specs need to know of it.
 type target struct {
-	*kube.Target
+	backend
+	// driver is the backend as the engine knows it, with all that it can do.
+	driver reconciler.Driver
 	// namespace is where objects go that name none.
 	namespace string
 	// contextNamespace is that of the kubeconfig context.
 	contextNamespace string
 }
 
-// openTarget connects to a cluster as kubectl would, or from within.
+// backend is a driver with what rendering has to know of its target.
+type backend interface {
+	reconciler.Driver
+	Namespaced(group, kind string) (namespaced, known bool)
+	// Serves is the version of the cluster, and the API versions that it has.
+	Serves() (version string, apis []string, err error)
+}
+
+// directory is a target that is no cluster.
+type directory struct{ *hostfiles.Target }
+
+// Serves implements backend: charts see a cluster that has files and nothing else.
+func (directory) Serves() (version string, apis []string, err error) {
+	return render.DefaultKubeVersion, []string{hostfiles.Group + "/" + hostfiles.Version}, nil
+}
+
+// openTarget makes the driver of a target.
 func openTarget(c config.Target, cfg config.Config, version string, log zerolog.Logger) (*target, error) {
+	if c.Directory == "" {
+		return openCluster(c, cfg, version, log)
+	}
+	key, err := kubelive.LoadKey(filepath.Join(cfg.DataDir, "key"))
+	if err != nil {
+		return nil, err
+	}
+	t, err := hostfiles.Open(hostfiles.Options{
+		Name: c.Name, Dir: c.Directory, Installation: cfg.Installation, Key: key,
+		Failed: func(err error) { log.Warn().Err(err).Str("target", c.Name).Msg("target") },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &target{backend: directory{t}, driver: t, namespace: c.Namespace, contextNamespace: c.Namespace}, nil
+}
+
+// openCluster connects to a cluster as kubectl would, or from within.
+func openCluster(c config.Target, cfg config.Config, version string, log zerolog.Logger) (*target, error) {
 	rc, namespace, err := restConfig(c)
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", c.Name, err)
@@ -39,6 +79,10 @@ func openTarget(c config.Target, cfg config.Config, version string, log zerolog.
 	dir := filepath.Join(cfg.DataDir, "targets")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("target %s: %w", c.Name, err)
+	}
+	holder, err := holderOf(cfg.DataDir)
+	if err != nil {
+		return nil, err
 	}
 	out := &target{contextNamespace: namespace, namespace: c.Namespace}
 	if out.namespace == "" {
@@ -52,12 +96,13 @@ func openTarget(c config.Target, cfg config.Config, version string, log zerolog.
 			state = namespace // with namespaces granted only, state stays in ours
 		}
 	}
-	out.Target, err = kube.Open(kube.Options{
+	cluster, err := kube.Open(kube.Options{
 		Name: c.Name, Config: rc, StateNamespace: state, CreateState: watched == nil,
-		Namespaces: watched, Installation: cfg.Installation, Version: version,
+		Namespaces: watched, Installation: cfg.Installation, Holder: holder, Version: version,
 		Concurrency: c.Concurrency, Baselines: filepath.Join(dir, c.Name+".baselines"), Key: key,
 		Failed: func(err error) { log.Warn().Err(err).Str("target", c.Name).Msg("target") },
 	})
+	out.backend, out.driver = cluster, cluster
 	return out, err
 }
 
@@ -113,7 +158,7 @@ func watchedNamespaces(name string, all []config.Source, contextNamespace string
 			if g.Target != name {
 				continue
 			}
-			reach := reachOf(g, contextNamespace)
+			reach := reachIn(g, contextNamespace)
 			if reach.Cluster || slices.Contains(reach.Namespaces, "*") {
 				return nil
 			}

@@ -24,6 +24,11 @@ type Decider interface {
 	Rollback(ctx context.Context, environment string, r reconciler.RollbackRequest) (reconciler.Run, reconciler.Plan, error)
 	Release(ctx context.Context, environment, actor string) (reconciler.Run, error)
 	Retry(ctx context.Context, environment, actor string) (reconciler.Run, error)
+	// ConfirmRemoval lets the objects of an environment go that left git.
+	ConfirmRemoval(ctx context.Context, environment, actor string) (reconciler.Run, error)
+	// WaitReady returns how an environment stands when there is a verdict on its
+	// health, or as it is when ctx ends.
+	WaitReady(ctx context.Context, environment string) (reconciler.Status, error)
 }
 
 // Planner says what runs would do.
@@ -46,6 +51,7 @@ func (s *Server) decisionRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+api.PathEnvironments+"/{name}/rollback", s.rollback)
 	mux.HandleFunc("POST "+api.PathEnvironments+"/{name}/release", s.again(Decider.Release))
 	mux.HandleFunc("POST "+api.PathEnvironments+"/{name}/retry", s.again(Decider.Retry))
+	mux.HandleFunc("POST "+api.PathEnvironments+"/{name}/delete", s.again(Decider.ConfirmRemoval))
 }
 
 func (s *Server) planRoutes(mux *http.ServeMux) {
