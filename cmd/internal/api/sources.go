@@ -26,6 +26,8 @@ type Source struct {
 	Kind string `json:"kind"`
 	// URL is without credentials; of a directory it is the path.
 	URL string `json:"url"`
+	// MovedTo is where the server redirects to, which should become the URL.
+	MovedTo string `json:"movedTo,omitempty"`
 	// Ref is what is followed: a ref, or a range of versions.
 	Ref string `json:"ref,omitempty"`
 	// Interval is how often the source is looked at, as in "30s".

@@ -139,6 +139,9 @@ func (a *app) sourceDetail(w io.Writer, s api.Source) {
 		{"source", s.Name}, {"state", sourceWord(s)}, {"kind", s.Kind}, {"url", cell(s.URL, 200)},
 		{"ref", revisionOrNone(s.Ref)}, {"revision", revisionLine(s.Revision)},
 	}
+	if s.MovedTo != "" {
+		rows = append(rows, []string{"moved to", cell(s.MovedTo, 200)})
+	}
 	if s.Revision.Signer != "" {
 		rows = append(rows, []string{"signed by", cell(s.Revision.Signer, 160)})
 	}

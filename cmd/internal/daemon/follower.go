@@ -224,6 +224,7 @@ func (f *follower) fetch(ctx context.Context) error {
 	started := time.Now()
 	snap, err := f.source.Fetch(ctx)
 	f.metrics.polled(f.name, time.Since(started), err)
+	f.noteMove()
 	if err == nil {
 		f.sight.set(func(s *sight) { s.head = snap.Revision })
 		if err = f.guard.judge(ctx, snap.Revision); err != nil {

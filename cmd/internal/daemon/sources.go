@@ -27,6 +27,8 @@ type sight struct {
 	errors    sources.Problems
 	last      string
 	lastErrAt time.Time
+	// moved is where the server redirects to.
+	moved string
 }
 
 func (s *sight) set(change func(*sight)) {
@@ -68,6 +70,7 @@ func (f *follower) status() api.Source {
 	f.sight.set(func(s *sight) {
 		out.Revision, out.LastListing, out.Failures, out.NextTry = s.revision, s.listed, s.failures, s.next
 		out.Errors, out.LastError, out.LastErrorAt = s.errors, s.last, s.lastErrAt
+		out.MovedTo = s.moved
 		if s.head.ID != s.revision.ID {
 			out.Head = s.head
 		}
@@ -78,6 +81,22 @@ func (f *follower) status() api.Source {
 		out.Downloads, out.DownloadedBytes, out.MirrorBytes = s.Downloads, s.TotalBytes, s.MirrorBytes
 	}
 	return out
+}
+
+// noteMove says once that a source's server redirects elsewhere.
+func (f *follower) noteMove() {
+	m, ok := f.source.(interface{ Moved() string })
+	if !ok {
+		return
+	}
+	to, news := m.Moved(), false
+	f.sight.set(func(s *sight) {
+		news = to != "" && to != s.moved
+		s.moved = to
+	})
+	if news {
+		f.log.Warn().Str("to", to).Msg("source has moved: its server redirects; change its url")
+	}
 }
 
 func kindOf(c config.Source) string {
