@@ -23,6 +23,7 @@ var contentCases = append(hostileNames(), []aCase{
 	{name: "a commit with a hostile author and subject", run: hostileCommit},
 	{name: "more files than the limit", run: tooManyFiles},
 	{name: "a file of 100 MB", run: hundredMegabytes},
+	{name: "a file of 100 MB that is read", run: hundredMegabytesRead, long: true},
 	{name: "a file of 100 MB that cannot be compressed, changed", run: hundredMegabytesOfNoise, http: true, long: true},
 	{name: "10,000 files", run: func(t *testing.T, f *fixture) { manyFiles(t, f, 10_000) }},
 	{name: "100,000 files", run: func(t *testing.T, f *fixture) { manyFiles(t, f, 100_000) }, long: true},
@@ -115,11 +116,16 @@ func hundredMegabytes(t *testing.T, f *fixture) {
 	if info, err := snap.Tree.Stat("large"); err != nil || info.Size() != 100*mega {
 		t.Errorf("stat: %v, %v", info, err)
 	}
-	raised := sourcetest.Fetch(t, f.open(t, func(o *gitrepo.Options) { o.Limits.FileBytes = 128 * mega }))
-	if b, err := raised.Tree.ReadFile("large"); err != nil || string(b) != large {
+	sourcetest.WantFile(t, sourcetest.Fetch(t, r), "a", "1")
+}
+
+func hundredMegabytesRead(t *testing.T, f *fixture) {
+	large := strings.Repeat("0123456789abcdef", 100*mega/16)
+	f.commit(t, sourcetest.Files{"large": large})
+	snap := sourcetest.Fetch(t, f.open(t, func(o *gitrepo.Options) { o.Limits.FileBytes = 128 * mega }))
+	if b, err := snap.Tree.ReadFile("large"); err != nil || string(b) != large {
 		t.Errorf("read with the limit raised: %d bytes, %v", len(b), err)
 	}
-	sourcetest.WantFile(t, sourcetest.Fetch(t, r), "a", "1")
 }
 
 func hundredMegabytesOfNoise(t *testing.T, f *fixture) {

@@ -85,11 +85,15 @@ func (r *Repo) explain(ctx context.Context, op string, err error) error {
 	f := r.classify(ctx, err)
 	keys := r.origin.keys
 	return &failure{
-		text:  keys.scrub(op + " " + r.origin.addr.url + ": " + f.text),
-		hint:  keys.scrub(f.hint),
+		// A server's own words may be in it.
+		text:  printable(keys.scrub(op+" "+r.origin.addr.url+": "+f.text), maxErrorText),
+		hint:  printable(keys.scrub(f.hint), maxErrorText),
 		kinds: f.kinds,
 	}
 }
+
+// maxErrorText bounds an error's text: room for a host key, and not for a page.
+const maxErrorText = 2000
 
 func (r *Repo) classify(ctx context.Context, err error) *failure {
 	var unexpected *plumbing.UnexpectedError
