@@ -43,7 +43,7 @@ func (a *application) isBroken() bool {
 	return a.broken
 }
 
-// Apply implements reconciler.Driver. Before-hooks come first, then namespaces,
+// Apply implements reconciler.Driver. Namespaces come first, then before-hooks,
 // then CRDs, then what others refer to, then the rest in waves, admission
 // webhooks last; deletes go in reverse after that, and after-hooks at the end, if
 // all could be applied. One bad object does not stop the others of its stage.
@@ -71,6 +71,8 @@ func (t *Target) Apply(ctx context.Context, p reconciler.Plan, done func(reconci
 			writes = append(writes, op)
 		}
 	}
+	spaces, writes := splitNamespaces(writes)
+	a.applyWrites(ctx, spaces)
 	if failed := a.runHooks(ctx, before); failed != "" {
 		a.deferAll(slices.Concat(writes, deletes, after), failed)
 		return endOf(ctx)
@@ -83,6 +85,18 @@ func (t *Target) Apply(ctx context.Context, p reconciler.Plan, done func(reconci
 	}
 	a.runHooks(ctx, after)
 	return endOf(ctx)
+}
+
+// splitNamespaces takes out what hooks may have to be in.
+func splitNamespaces(ops []reconciler.Operation) (spaces, rest []reconciler.Operation) {
+	for _, op := range ops {
+		if classOf(op.Object.Kind) == classNamespace {
+			spaces = append(spaces, op)
+		} else {
+			rest = append(rest, op)
+		}
+	}
+	return spaces, rest
 }
 
 func endOf(ctx context.Context) error {

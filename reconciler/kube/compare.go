@@ -65,6 +65,8 @@ type comparison struct {
 	// unread are the kinds that could not be listed, with the reason.
 	unread map[schema.GroupKind]error
 
+	// scalers is why autoscalers may be there that are not known.
+	scalers error
 	// hooks are what is run rather than kept.
 	hooks []job
 
@@ -101,7 +103,7 @@ func (t *Target) Compare(ctx context.Context, want []sources.Item, scope reconci
 	}
 	t.noteKinds(scope, resources)
 	c.watch(ctx, want, resources)
-	t.watchScalers(ctx)
+	c.scalers = t.watchScalers(ctx)
 	t.watchHealth(ctx, c, want, resources)
 	c.compareAll(ctx, want, resources)
 	if !scope.Partial {
@@ -319,6 +321,10 @@ func (c *comparison) compareAll(ctx context.Context, want []sources.Item, resour
 			continue
 		case !c.heed(&j):
 			continue
+		case c.scalers != nil && strings.Contains(j.known.Live.Applied, yieldMark):
+			// What was left to an autoscaler is not taken back because it cannot be
+			// asked for.
+			c.add(j.op(reconciler.OpUnknown, "", c.locate(j, c.scalers)))
 		case j.resource.GVR.Resource == "":
 			c.add(j.op(reconciler.OpCreate, "new, of a kind that this run brings", nil))
 		case j.isMissing():

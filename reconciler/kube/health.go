@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -84,6 +85,9 @@ func newHealth() *health {
 	}
 }
 
+// healthWait bounds the wait for the first lists of status in a comparison.
+const healthWait = 3 * time.Second
+
 // watchHealth notes what an environment wants, and watches its kinds.
 func (t *Target) watchHealth(ctx context.Context, c *comparison, want []sources.Item, resources map[schema.GroupKind]kubelive.Resource) {
 	if c.scope.Partial || c.scope.Preview {
@@ -93,9 +97,16 @@ func (t *Target) watchHealth(ctx context.Context, c *comparison, want []sources.
 	if again := t.health.want(c.owner.Environment, ids, checksOf(c.scope.Checks)); len(again) > 0 {
 		t.objects.Again(func(gk schema.GroupKind) bool { return slices.Contains(again, gk) })
 	}
+	// A list that takes long only makes objects unready for longer.
+	ctx, cancel := context.WithTimeout(ctx, healthWait)
+	defer cancel()
 	for _, r := range kinds {
 		for _, ns := range t.healthScopes(r) {
-			t.tellOnce("status of "+r.GVR.GroupResource().String(), t.objects.Ensure(ctx, t.healthWatch(r, ns)))
+			err := t.objects.Ensure(ctx, t.healthWatch(r, ns))
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = nil // it goes on listing
+			}
+			t.tellOnce("status of "+r.GVR.GroupResource().String(), err)
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
 )
 
 // lead makes a world's target one of two that want the lease, with short times.
@@ -127,4 +126,3 @@ func TestNamesOfLeases(t *testing.T) {
 		}
 	}
 }
-

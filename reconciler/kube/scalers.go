@@ -2,10 +2,12 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -153,8 +155,12 @@ func onlyText(object map[string]any, path ...string) map[string]any {
 }
 
 // watchScalers sees that the autoscalers which the cluster serves are watched.
-// It costs no request where they are already, and where there are none.
-func (t *Target) watchScalers(ctx context.Context) {
+// It costs no request where they are already, and where there are none. Its error
+// means that autoscalers may be there that are not known.
+func (t *Target) watchScalers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, scalersWait)
+	defer cancel()
+	var problems []error
 	find := t.cluster.Mapper.Peek
 	if t.scalers.mayAsk() {
 		find = func(gk schema.GroupKind) (kubelive.Resource, error) { return t.cluster.Mapper.Resource(gk) }
@@ -175,9 +181,16 @@ func (t *Target) watchScalers(ctx context.Context) {
 				Gone: func(name types.NamespacedName) { t.scalers.set(k.id(name), scaled{}) },
 			})
 			t.tellOnce("autoscalers of kind "+k.kind.String(), err)
+			if err != nil && !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
+				problems = append(problems, err)
+			}
 		}
 	}
+	return errors.Join(problems...)
 }
+
+// scalersWait bounds the wait for the first lists of autoscalers.
+const scalersWait = 20 * time.Second
 
 // askEvery bounds how often the cluster is asked whether it has got autoscalers of
 // a kind that it did not serve.

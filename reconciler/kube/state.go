@@ -38,10 +38,6 @@ const (
 // stateKey is the entry of a state object that holds the state as JSON.
 const stateKey = "state.json"
 
-// saveTries bounds how often a state is written anew because somebody else wrote
-// it in between.
-const saveTries = 8
-
 // stateName is the name of an environment's state object, a ConfigMap; that of
 // all environments together has no environment in it. Names of environments
 // hold no dot, so that no parent has this name.
@@ -118,7 +114,27 @@ func (t *Target) State(ctx context.Context, environment string) (reconciler.Stat
 	if h, ok := annotatedHold(parent, time.Now()); ok && !t.opts.NoHoldAnnotation {
 		state.Holds = append(state.Holds, h)
 	}
+	if !t.opts.NoHoldAnnotation {
+		state.Holds = append(state.Holds, t.heldObjects(environment, time.Now())...)
+	}
 	return state, nil
+}
+
+// heldObjects are the holds that annotations of live objects ask for, as the
+// watches told last.
+func (t *Target) heldObjects(environment string, now time.Time) (out []reconciler.Hold) {
+	t.cluster.Index.Each(environment, func(id sources.ID, l kubelive.Look) {
+		until := time.Unix(l.Live.HeldUntil, 0)
+		if l.Live.HeldUntil == 0 || !until.After(now) {
+			return
+		}
+		out = append(out, reconciler.Hold{
+			ID: "annotation " + id.String(), Object: &id, Author: "whoever annotated it", Until: until,
+			Reason: "annotation " + annotationHoldUntil,
+		})
+	})
+	slices.SortFunc(out, func(a, b reconciler.Hold) int { return a.Object.Compare(*b.Object) })
+	return out
 }
 
 // stateObject is one of the objects that state is read from; nil if there is none.
@@ -186,7 +202,8 @@ func annotatedHold(parent *unstructured.Unstructured, now time.Time) (reconciler
 func (t *Target) SaveState(ctx context.Context, environment string, change func(*reconciler.State) error) (reconciler.State, error) {
 	name := stateName(environment)
 	object, err := t.stateObject(ctx, name)
-	for try := 1; err == nil; try++ {
+	var again patience
+	for err == nil {
 		var state reconciler.State
 		if state, err = stateIn(object); err != nil {
 			return state, err
@@ -199,7 +216,7 @@ func (t *Target) SaveState(ctx context.Context, environment string, change func(
 			t.states.put(written)
 			return state, nil
 		}
-		if try == saveTries || !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsNotFound(err) {
+		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsNotFound(err) || !again.wait(ctx) {
 			break
 		}
 		object, err = t.readState(ctx, name)
