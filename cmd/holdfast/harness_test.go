@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,16 +54,22 @@ type stage struct {
 	kubeconfig string
 	dir        string
 	config     string
+	// installation is the stage's own: daemons of one installation write to a
+	// cluster one at a time.
+	installation string
 
 	daemon *exec.Cmd
 	log    *os.File
 	client *api.Client
 }
 
+var stages atomic.Int64
+
 // newStage prepares a stage on a cluster; the daemon is not started.
 func newStage(t *testing.T, kubeconfig string, objects dynamic.Interface) *stage {
 	t.Helper()
 	s := &stage{t: t, git: gitserver.Start(t), objects: objects, kubeconfig: kubeconfig, dir: t.TempDir()}
+	s.installation = fmt.Sprintf("test-%d-%d", os.Getpid(), stages.Add(1))
 	s.repo = s.git.Repo(t, "shop")
 	s.writeConfig("interval: 1h")
 	client, err := api.NewClient(api.ClientOptions{Socket: filepath.Join(s.dir, "data", "holdfast.sock")})
@@ -95,6 +102,7 @@ func (s *stage) writeConfig(source string) {
 	text := fmt.Sprintf(`
 listen: 127.0.0.1:0
 dataDir: %s
+installation: %s
 targets:
 - {name: default, kubeconfig: %s, stateNamespace: holdfast-test}
 sources:
@@ -103,7 +111,7 @@ sources:
   ref: main
   %s
   grants: [{target: default, namespaces: ["*"], cluster: true}]
-`, filepath.Join(s.dir, "data"), s.kubeconfig, s.repo.URL, source)
+`, filepath.Join(s.dir, "data"), s.installation, s.kubeconfig, s.repo.URL, source)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
