@@ -54,11 +54,9 @@ func (c *checker) path() {
 		c.spec.Path = c.spec.defaultPath()
 		return
 	}
-	before := len(c.Problems)
-	pathCheck(c.Decoder, n, "spec.path", c.spec.Path)
-	if len(c.Problems) == before {
-		c.spec.Path = path.Clean(c.spec.Path)
-		c.exists(n, "spec.path", c.spec.Path, true)
+	if clean := path.Clean(c.spec.Path); fs.ValidPath(clean) {
+		c.spec.Path = clean
+		c.exists(n, "spec.path", clean, true)
 	}
 }
 

@@ -63,7 +63,7 @@ type Spec struct {
 	// Path is the folder that is rendered, from the root of the snapshot.
 	// Default: the folder of the file, or with a source of another name or ref,
 	// the root.
-	Path string `json:"path"`
+	Path string `json:"path" check:"path"`
 	// Source is where Path lies, when that is not the snapshot of the spec.
 	Source *SourceRef `json:"source,omitempty"`
 	// Render says how Path is read. Default: auto, which looks at what is there.

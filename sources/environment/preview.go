@@ -51,6 +51,21 @@ func (t Template) For(branch, commit string) (Spec, error) {
 	return x.spec, yamldoc.Sort(x.problems).Err()
 }
 
+// Sample is a branch that the first pattern matches, to try the template with.
+func (t Template) Sample() string {
+	return strings.NewReplacer("**", "example", "*", "example", "?", "x").Replace(t.Spec.Preview.Branches[0])
+}
+
+// Show is what Repository.Show is, for the environment of a branch.
+func (t Template) Show(branch, commit string) ([]byte, error) {
+	b := builtins{name: InstanceName(t.Spec.Name, branch), branch: branch, commit: commit}
+	x := t.resolver.resolve(t.doc, b)
+	if len(x.problems) > 0 {
+		return nil, yamldoc.Sort(x.problems)
+	}
+	return shown{doc: x.doc, spec: without(x.merged, "preview"), labels: x.spec.Labels}.text(b.name), nil
+}
+
 const (
 	// maxBranchSlug leaves room for a prefix in the name of a namespace.
 	maxBranchSlug = 40

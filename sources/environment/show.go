@@ -35,6 +35,10 @@ func (r *Repository) Show(name string) []byte {
 	if !ok {
 		return nil
 	}
+	return s.text(name)
+}
+
+func (s shown) text(name string) []byte {
 	labels := &yamldoc.Node{Kind: yamldoc.Mapping}
 	for _, key := range sortedKeys(s.labels) {
 		labels.Set(text(key), text(s.labels[key]))

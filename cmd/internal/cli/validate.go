@@ -145,7 +145,16 @@ func (v *validator) dir(ctx context.Context, dir, pattern, path string) error {
 	if len(repo.Names())+len(repo.Broken) == 0 {
 		v.report(sources.Problem{File: dir, Message: "holds no environment spec", Hint: "write one, or check one folder with --path"})
 	}
-	return v.renderAll(ctx, dir, snap.Tree, repo.Specs)
+	specs := repo.Specs
+	for _, t := range repo.Templates {
+		spec, err := t.For(t.Sample(), strings.Repeat("0", 40))
+		if err != nil {
+			v.reportIn(dir, sources.ProblemsOf(err))
+			continue
+		}
+		specs = append(specs, spec)
+	}
+	return v.renderAll(ctx, dir, snap.Tree, specs)
 }
 
 // validated is what became of one environment.
