@@ -15,16 +15,17 @@ import (
 // DirtyMark is what follows the commit in the ID of a work tree with changes.
 const DirtyMark = "+dirty."
 
-// Revision names one immutable state of a source: a commit, or for a local
-// directory a digest of its content.
+// Revision names one immutable state of a source: a commit, the manifest of an
+// OCI artifact, or for a local directory a digest of its content.
 type Revision struct {
-	// ID is the full commit hash, or "sha256:…" for a directory. For a work tree
-	// of git with changes it is the commit, "+dirty." and a digest.
+	// ID is the full commit hash, or "sha256:…" for an artifact and a directory.
+	// For a work tree of git with changes it is the commit, "+dirty." and a digest.
 	ID string `json:"id"`
 	// Ref is what was followed to find it, such as refs/heads/main. Empty for a
 	// directory.
 	Ref string `json:"ref,omitempty"`
-	// Author, Subject and Time describe the commit; zero for a directory.
+	// Author, Subject and Time describe the commit, or say where an artifact was
+	// made from; zero for a directory.
 	Author  string    `json:"author,omitempty"`
 	Subject string    `json:"subject,omitempty"`
 	Time    time.Time `json:"time,omitzero"`

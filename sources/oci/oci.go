@@ -105,6 +105,7 @@ type Artifact struct {
 	client *http.Client
 	store  *store
 	closed sync.Once
+	meter  meter
 
 	mu sync.Mutex
 	// tokens are those that the registry gave for the credentials in known.
@@ -197,10 +198,12 @@ func (a *Artifact) Fetch(ctx context.Context) (*sources.Snapshot, error) {
 }
 
 func (a *Artifact) fetch(ctx context.Context, s *session) (*view, error) {
+	began := time.Now()
 	found, err := s.resolve(ctx, a.wanted)
 	if err != nil {
 		return nil, err
 	}
+	a.meter.listed(began)
 	rev := found.revision()
 	if v, err := a.store.lease(rev, a.wanted.key()); err != nil || v != nil {
 		return v, err
@@ -218,6 +221,7 @@ func (a *Artifact) fetch(ctx context.Context, s *session) (*view, error) {
 		dir.remove()
 		return nil, err
 	}
+	a.meter.downloaded(m.layer.Size+found.descriptor.Size, time.Since(began))
 	return a.store.publish(dir, a.wanted.key(), rev)
 }
 

@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -23,7 +21,6 @@ import (
 	"github.com/holdfast-gitops/holdfast/sources/environment"
 	"github.com/holdfast-gitops/holdfast/sources/gitrepo"
 	"github.com/holdfast-gitops/holdfast/sources/localdir"
-	"github.com/holdfast-gitops/holdfast/sources/oci"
 	"github.com/holdfast-gitops/holdfast/sources/render"
 )
 
@@ -72,19 +69,8 @@ func openSource(c config.Source, dataDir string) (source, error) {
 	if c.Dir != "" {
 		return localdir.Open(dirOptions(c))
 	}
-	secret := c.Credentials.PasswordFile
-	if secret == "" {
-		secret = c.Credentials.TokenFile
-	}
 	if c.OCI() {
-		// Of this source alone: what a registry gives depends on who asks.
-		sum := sha256.Sum256([]byte(c.Name + "\n" + c.URL))
-		return oci.Open(oci.Options{
-			Name: c.Name, URL: c.URL, Ref: c.Ref, Semver: c.Semver, Timeout: c.Timeout,
-			Dir:      filepath.Join(dataDir, "cache", "oci", hex.EncodeToString(sum[:8])),
-			Username: c.Credentials.Username, PasswordFile: secret, DockerConfigFile: c.Credentials.DockerConfigFile,
-			CAFile: c.CAFile, Insecure: c.Insecure,
-		})
+		return openArtifact(c, dataDir)
 	}
 	o := c.Git()
 	// Of these credentials alone: what a server gives depends on who asks.

@@ -54,7 +54,7 @@ func (m sourceMetrics) Collect(ch chan<- prometheus.Metric) {
 		if !s.LastListing.IsZero() {
 			send(descSourceListed, prometheus.GaugeValue, float64(s.LastListing.Unix()))
 		}
-		if s.Kind != api.KindGit {
+		if s.Kind == api.KindDir {
 			continue
 		}
 		send(descSourceDownloads, prometheus.CounterValue, float64(s.Downloads))
