@@ -14,7 +14,8 @@
 // objects and no configuration. Only trees and files of the commits themselves
 // are downloaded, never their history: every download asks for depth 1 and
 // names the commits at hand both as known and as shallow, so that the server
-// sends just what differs, whichever way the ref has moved.
+// sends just what differs, whichever way the ref has moved. What lies between
+// two commits is asked for when somebody wants to know, and not kept.
 //
 // Packs never change once they are there. A download adds one and publishes it
 // when its commit and whole tree were proven readable; readers of older
@@ -23,6 +24,10 @@
 //
 // What cannot be trusted is not repaired in place: a new generation is built
 // beside the old one, which goes when its last snapshot was closed.
+//
+// Submodules are repositories with mirrors of their own, in the folder modules of
+// their parent's, and files of Git LFS lie in its folder lfs. Both are fetched
+// when somebody first reads them.
 package gitrepo
 
 import (

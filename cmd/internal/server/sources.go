@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
+	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 )
 
 // Sources is what is known of sources.
@@ -76,6 +77,9 @@ func (s *Server) allow(w http.ResponseWriter, r *http.Request) {
 		s.refused(w, r, err)
 		return
 	}
+	s.record(r, ledger.Action{
+		Verb: "allow", Subject: fmt.Sprintf("source %s, revision %s", found.Name, req.Revision), Reason: req.Reason, Outcome: "by " + req.Author,
+	})
 	s.decided(r, "allow").Str("source", found.Name).Str("revision", req.Revision).
 		Str("author", req.Author).Str("reason", req.Reason).Msg("decided")
 	writeJSON(w, r, http.StatusOK, after)
