@@ -53,6 +53,10 @@ type Field struct {
 // Mapping reads a mapping. An unknown key is a problem; a key without a value is
 // left at its default.
 func (d *Decoder) Mapping(n *Node, what string, fields ...Field) {
+	if n.shape != nil {
+		n.shape.object(fields)
+		return
+	}
 	if n.Kind != Mapping {
 		d.Fail(n, what+" must be a mapping, and is "+n.TypeName(), "")
 		return
@@ -87,6 +91,9 @@ func Suggest(word string, known []string) string {
 
 // List is the entries of a list; anything else is reported.
 func (d *Decoder) List(n *Node, what string) []*Node {
+	if n.shape != nil {
+		return n.shape.list()
+	}
 	if n.Kind != List {
 		d.Fail(n, what+" must be a list, and is "+n.TypeName(), "")
 		return nil
@@ -96,6 +103,10 @@ func (d *Decoder) List(n *Node, what string) []*Node {
 
 // Text reads a text that is not empty, and reports whether it did.
 func (d *Decoder) Text(n *Node, what string, into *string) bool {
+	if n.shape != nil {
+		n.shape.text(nil)
+		return false
+	}
 	if n.Kind != Scalar || n.Tag != TagText {
 		hint := ""
 		switch {
@@ -118,6 +129,10 @@ func (d *Decoder) Text(n *Node, what string, into *string) bool {
 
 // Bool reads true or false.
 func (d *Decoder) Bool(n *Node, what string, into *bool) {
+	if n.shape != nil {
+		n.shape.Type = "boolean"
+		return
+	}
 	if n.Kind != Scalar || n.Tag != TagBool {
 		d.Fail(n, what+" must be true or false, and is "+n.TypeName(), "")
 		return
@@ -127,6 +142,10 @@ func (d *Decoder) Bool(n *Node, what string, into *bool) {
 
 // Number reads a whole number within bounds, and reports whether it did.
 func (d *Decoder) Number(n *Node, what string, least, most int64, into *int64) bool {
+	if n.shape != nil {
+		n.shape.number(least, most)
+		return false
+	}
 	v, err := strconv.ParseInt(n.Value, 10, 64)
 	if n.Kind != Scalar || n.Tag != TagInt || err != nil || v < least || v > most {
 		bounds := fmt.Sprintf("from %d to %d", least, most)
@@ -143,6 +162,10 @@ func (d *Decoder) Number(n *Node, what string, least, most int64, into *int64) b
 // Duration reads a duration within bounds; most zero is no bound. It reports
 // whether it did.
 func (d *Decoder) Duration(n *Node, what string, least, most time.Duration, into *time.Duration) bool {
+	if n.shape != nil {
+		n.shape.duration()
+		return false
+	}
 	v, err := time.ParseDuration(n.Value)
 	switch {
 	case n.Kind != Scalar || err != nil:
@@ -172,6 +195,10 @@ func short(d time.Duration) string {
 
 // Word reads one of a few words, and reports whether it did.
 func (d *Decoder) Word(n *Node, what string, into *string, allowed ...string) bool {
+	if n.shape != nil {
+		n.shape.text(allowed)
+		return false
+	}
 	var s string
 	if !d.Text(n, what, &s) {
 		return false

@@ -54,6 +54,9 @@ type Node struct {
 	Line, Column int
 	// Ref is the reference to a parameter that the value came from.
 	Ref string
+
+	// shape, when not nil, records what is read.
+	shape *Shape
 }
 
 const (

@@ -14,6 +14,10 @@ type decoder struct {
 	dir string
 }
 
+func newDecoder(dir string) *decoder {
+	return &decoder{Decoder: yamldoc.Decoder{At: map[any]*yamldoc.Node{}}, dir: dir}
+}
+
 // parse is the file's one document, nil when there is none.
 func (d *decoder) parse(file string, text []byte) *yamldoc.Node {
 	root, second, problems := yamldoc.Parse(file, 1, text)

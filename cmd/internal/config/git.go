@@ -156,6 +156,9 @@ func (d *decoder) gitHubApp(n *yamldoc.Node, what string, a *GitHubApp) {
 // idField reads an id, which people write as a number or in quotes.
 func (d *decoder) idField(key, what string, into *string) yamldoc.Field {
 	return on(key, func(n *yamldoc.Node) {
+		if n.Also() {
+			return
+		}
 		if n.Kind == yamldoc.Scalar && digits.MatchString(n.Value) {
 			*into = n.Value
 			return

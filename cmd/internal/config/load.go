@@ -37,7 +37,7 @@ func Load(path string) (Config, error) {
 
 // decode reads the text of a file that lies in dir.
 func decode(file, dir string, data []byte) (Config, error) {
-	d := &decoder{dir: dir}
+	d := newDecoder(dir)
 	root := d.parse(file, data)
 	if root == nil {
 		return Config{}, d.Problems.Err()
