@@ -96,7 +96,7 @@ func (p Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil && asksProxy(err) {
 		return nil, proxyRefuses(via.User != nil)
 	}
-	if err != nil && ctx.Err() == nil && !isFailure(err) {
+	if err != nil && ctx.Err() == nil && !isTimeout(err) && !isFailure(err) {
 		return nil, fail(ErrUnreachable, fmt.Sprintf("through the proxy %s: %v", via.Host, err), "")
 	}
 	return conn, err
@@ -129,13 +129,14 @@ func dialConnect(ctx context.Context, via *url.URL, address string) (net.Conn, e
 		port = "443"
 	}
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(via.Hostname(), cmp.Or(via.Port(), port)))
+	raw, err := d.DialContext(ctx, "tcp", net.JoinHostPort(via.Hostname(), cmp.Or(via.Port(), port)))
 	if err != nil {
 		return nil, err
 	}
 	// Whatever it waits for below ends with the context.
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
+	conn := raw
 	if via.Scheme == "https" {
 		conn = tls.Client(conn, &tls.Config{ServerName: via.Hostname(), MinVersion: tls.VersionTLS12})
 	}

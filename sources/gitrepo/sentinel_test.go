@@ -78,8 +78,12 @@ func webFaults() map[string]gitserver.Fault {
 			fmt.Fprintf(w, "%04x%s", len(line)+4, line)
 		}),
 	}
+	paddings := []int{190} // texts are cut at 200
+	if os.Getenv("HOLDFAST_LONG") != "" {
+		paddings = []int{0, 150, 180, 185, 195, 199, 280, 290, 299}
+	}
 	for _, code := range []int{400, 401, 403, 404, 407, 418, 429, 500, 503} {
-		for _, padding := range []int{0, 180, 190, 195} { // texts are cut at 200
+		for _, padding := range paddings {
 			faults[fmt.Sprint(code, " ", padding)] = echo(code, padding)
 			faults[fmt.Sprint(code, " pack ", padding)] = gitserver.OnPack(echo(code, padding))
 		}
@@ -192,7 +196,11 @@ func TestNoProofIsInAnyError(t *testing.T) {
 	dir := t.TempDir()
 	key := filepath.Join(dir, "app.pem")
 	writeRSA(t, key, false)
-	for padding := range 200 {
+	step := 17
+	if os.Getenv("HOLDFAST_LONG") != "" {
+		step = 1
+	}
+	for padding := 0; padding < 200; padding += step {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusTeapot)
 			fmt.Fprintf(w, `{"message": "%s%s"}`, strings.Repeat("-", padding), strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))

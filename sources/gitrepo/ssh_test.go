@@ -427,3 +427,54 @@ func TestSSHEndsWithItsContext(t *testing.T) {
 		t.Errorf("fetch: %v", err)
 	}
 }
+
+// A server may show a certificate of an authority that is known.
+func TestSSHHostCertificate(t *testing.T) {
+	f := newSSHFixture(t)
+	f.commit(t, sourcetest.Files{"a": "1"})
+	authority, host := gitserver.NewSigner(t), gitserver.NewSigner(t)
+	certify := func(principal string) {
+		cert := &ssh.Certificate{
+			Key: host.PublicKey(), CertType: ssh.HostCert, ValidPrincipals: []string{principal},
+			ValidAfter: uint64(time.Now().Add(-time.Hour).Unix()), ValidBefore: uint64(time.Now().Add(time.Hour).Unix()),
+		}
+		if err := cert.SignCert(rand.Reader, authority); err != nil {
+			t.Fatal(err)
+		}
+		signer, err := ssh.NewCertSigner(cert, host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.ssh.SetHostKeys(signer)
+	}
+	write(t, f.known, "@cert-authority "+knownhosts.Line([]string{f.ssh.Addr}, authority.PublicKey())+"\n")
+	r := f.open(t)
+	certify("127.0.0.1")
+	sourcetest.WantFile(t, sourcetest.Fetch(t, r), "a", "1")
+	certify("git.example.org")
+	wantKind(t, r, gitrepo.ErrHostKey, "is refused", "127.0.0.1")
+}
+
+// Neither an agent nor a proxy holds a fetch up for longer than its timeout.
+func TestSSHThroughWhatHangs(t *testing.T) {
+	f := newSSHFixture(t)
+	f.commit(t, sourcetest.Files{"a": "1"})
+	f.ssh.SetFault(gitserver.SSHFault{HangOnConnect: true}) // in the part of a proxy, too
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() }) // connections wait in its queue
+	for name, change := range map[string]func(*gitrepo.Options){
+		"agent":      func(o *gitrepo.Options) { o.SSH.Agent = socket },
+		"http proxy": func(o *gitrepo.Options) { o.Proxy.URL = "http://" + f.ssh.Addr },
+		"tls proxy":  func(o *gitrepo.Options) { o.Proxy.URL = "https://" + f.ssh.Addr },
+		"socks":      func(o *gitrepo.Options) { o.Proxy.URL = "socks5://" + f.ssh.Addr },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := f.open(t, func(o *gitrepo.Options) { o.Timeout = 300 * time.Millisecond }, change)
+			wantKind(t, r, gitrepo.ErrUnreachable, "no answer within 300ms")
+		})
+	}
+}
