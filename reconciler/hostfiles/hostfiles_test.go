@@ -560,7 +560,9 @@ func TestTouchedFilesAreHinted(t *testing.T) {
 	ctx, cancel := context.WithCancel(b.Context())
 	hints := make(chan string, 100)
 	ended := make(chan error, 1)
-	go func() { ended <- b.target.Watch(ctx, func(h reconciler.Hint) { hints <- h.Environment + " " + h.Object.Name }) }()
+	go func() {
+		ended <- b.target.Watch(ctx, func(h reconciler.Hint) { hints <- h.Environment + " " + h.Object.Name })
+	}()
 	await := func(want string) {
 		t.Helper()
 		deadline := time.After(20 * time.Second)
