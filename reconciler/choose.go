@@ -151,6 +151,7 @@ func (w *worker) preview(ctx context.Context, d Driver, c choice, out *Run) {
 		out.Errors = append(out.Errors, sources.ProblemsOf(err)...)
 		return
 	}
+	w.publishItems(items)
 	policy := w.policy(*c.head, "")
 	policy.Wanted, policy.Gates = len(items), c.waits
 	for _, op := range NewPlan(ops, policy).Operations {

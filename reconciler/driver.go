@@ -91,6 +91,12 @@ type Outcome struct {
 	Err      error
 }
 
+// Whole is a driver that states that its operations are not separable: a plan is
+// carried out as a whole or not at all.
+type Whole interface {
+	Whole() bool
+}
+
 // Driver compares, applies and watches one target.
 type Driver interface {
 	// Compare says what each wanted item needs, and what is owned but not

@@ -69,6 +69,9 @@ type Options struct {
 	Book *drift.Book
 	// Timeouts of a run's phases; zero has a default.
 	RenderTimeout, CompareTimeout, ApplyTimeout time.Duration
+	// Version is that of the program. Where it is known, an environment whose
+	// inputs render to something else than under the version before waits.
+	Version string
 	// Runs bounds how many environments are rendered, compared and applied at the
 	// same time. Default: 8.
 	Runs int
@@ -138,6 +141,10 @@ var ErrSuperseded = errors.New("a newer revision has taken its place")
 // source is not complete, because a spec cannot even be named, none is.
 func (e *Engine) Assign(ctx context.Context, source string, all []Assignment, complete bool, t Trigger) {
 	named := map[string]bool{}
+	started := map[*worker]bool{}
+	var moved []*worker
+	// All are assigned before the first one runs: what leaves one environment may
+	// be what another takes over.
 	for _, a := range all {
 		named[a.Spec.Name] = true
 		w, fresh := e.worker(a)
@@ -145,8 +152,12 @@ func (e *Engine) Assign(ctx context.Context, source string, all []Assignment, co
 			continue
 		}
 		if w.assign(a) || fresh {
-			w.post(t)
+			moved, started[w] = append(moved, w), fresh
 		}
+	}
+	for _, w := range moved {
+		w.post(t)
+		fresh := started[w]
 		if fresh {
 			e.begin(ctx, w)
 		}

@@ -66,7 +66,7 @@ func (s *shelf) Compare(ctx context.Context, want []sources.Item, scope Scope) (
 		case owner != scope.Environment && owner != "" && !scope.MayTake(item.ID, owner):
 			op.Kind, op.Err = OpConflict, errors.New("belongs to environment "+owner)
 		case owner != scope.Environment && owner != "":
-			op.Kind = OpAdopt
+			op.Kind, op.Moves = OpAdopt, true
 		case live == string(item.Body):
 			op.Kind = OpUnchanged
 		case s.applied[item.ID] == string(item.Body):

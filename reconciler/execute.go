@@ -99,42 +99,90 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 		out.Result = Held
 		return out, nil
 	}
+	// However it ends: nobody has to wait for this environment's plan any longer.
+	defer w.notePlanned(a)
 	c, err := w.choose(ctx, driver, a, t)
 	if err != nil {
 		return out, err
 	}
 	w.noteGates(c)
-	out.Revision = c.a.Revision
 	err = w.render(ctx, c.a)
-	w.notePlanned(c.a)
 	if err != nil {
-		return out, err
+		if c, err = w.fallBack(ctx, c, err, &out); err != nil {
+			return out, err
+		}
 	}
+	out.Revision = c.a.Revision
 	ops, err := w.compare(ctx, driver, c.a, w.desired, Scope{Verify: t.Verify, ReadOnly: c.readOnly()})
 	if err != nil {
 		return out, err
 	}
 	w.forgetUnwanted()
-	policy := w.policy(c.a, t.Approve)
-	policy.Gates = c.gates
-	if c.head != nil {
-		// What is in force was accepted before: only holds concern it.
-		policy.Gates = withoutWaits(c.gates, c.waits)
-	}
-	if pin := c.state.pinned(time.Now()); pin != nil {
-		policy.ApproveBudget = pin.Approved
-	}
-	w.holdMoving(c.a, ops)
+	policy := w.policyOf(driver, c, t.Approve)
+	w.publish(a, ops)
+	w.holdMoving(a, ops, policy)
 	plan := NewPlan(ops, policy)
 	out.PlanHash = plan.Hash
 	w.carryOut(ctx, driver, c.a, plan, &out, time.Now())
 	if out.Counts.Adopted > 0 {
-		w.wakeMoving(c.a)
+		w.wakeMoving(a)
 	}
 	w.preview(ctx, driver, c, &out)
 	out.Result = resultOf(&out)
 	w.remember(ctx, driver, c, &out)
 	return out, nil
+}
+
+// policyOf is the policy for what was chosen.
+func (w *worker) policyOf(d Driver, c choice, approve string) Policy {
+	p := w.policy(c.a, approve)
+	p.Gates = c.gates
+	if c.head != nil {
+		// What is in force was accepted before: only holds concern it.
+		p.Gates = withoutWaits(c.gates, c.waits)
+	} else if g := w.versionGate(c); g != nil {
+		p.Gates = append(slices.Clone(p.Gates), *g)
+	}
+	if pin := c.state.pinned(time.Now()); pin != nil {
+		p.ApproveBudget = pin.Approved
+	}
+	p.First = c.state.Accepted.ID == ""
+	if _, keeps := d.(Keeper); !keeps {
+		p.First = false // nothing would ever say that it is no longer the first
+	}
+	if whole, ok := d.(Whole); ok {
+		p.Whole = whole.Whole()
+	}
+	return p
+}
+
+// fallBack goes on with the last accepted revision when head does not render and
+// nothing is known that drift could be corrected to, as after a start.
+func (w *worker) fallBack(ctx context.Context, c choice, cause error, out *Run) (choice, error) {
+	accepted := c.state.Accepted.ID
+	if len(w.good) > 0 || accepted == "" || accepted == c.a.Revision.ID || errors.Is(cause, ErrSuperseded) || ctx.Err() != nil {
+		return c, cause
+	}
+	older, err := w.at(ctx, accepted)
+	if err != nil {
+		return c, errors.Join(cause, fmt.Errorf("the last accepted revision cannot be had either: %w", err))
+	}
+	if err := w.render(ctx, older); err != nil {
+		return c, errors.Join(cause, fmt.Errorf("the last accepted revision does not render either: %w", err))
+	}
+	out.Errors = append(out.Errors, sources.ProblemsOf(cause)...)
+	older.Spec.Mode, older.Spec.Drift = c.a.Spec.Mode, c.a.Spec.Drift
+	c.a, c.head, c.waits = older, nil, []Gate{{Kind: GateSource, Why: "the newest revision does not render"}}
+	return c, nil
+}
+
+// deletionOf is what becomes of the objects when the spec leaves git. Previews
+// go with their branch.
+func deletionOf(s environment.Spec) environment.Deletion {
+	if s.Preview != nil {
+		return environment.DeletionDelete
+	}
+	return s.Deletion
 }
 
 // withoutWaits leaves out the gates that are about a revision which is not the
@@ -164,7 +212,8 @@ func (w *worker) remember(ctx context.Context, d Driver, c choice, out *Run) {
 	w.accepted = func() {
 		_, err := k.SaveState(ctx, w.name, func(s *State) error {
 			s.accept(c.a.Revision)
-			s.Source, s.Deletion, s.Removed = c.a.Source, string(c.a.Spec.Deletion), nil
+			s.Source, s.Deletion, s.Removed = c.a.Source, string(deletionOf(c.a.Spec)), nil
+			s.Rendered = w.renderedNow(c.a)
 			return nil
 		})
 		if err != nil && ctx.Err() == nil {

@@ -36,6 +36,11 @@ const (
 	GateWindow GateKind = "window"
 	// GateUnread: something could not be read, so nothing is deleted.
 	GateUnread GateKind = "unread"
+	// GateAdoption: a first run that takes over what exists waits for an approval.
+	GateAdoption GateKind = "adoption"
+	// GateVersion: the same inputs render to something else under this version of
+	// Holdfast.
+	GateVersion GateKind = "version"
 	// GateProtected and GateBudget: deletions that wait for an approval.
 	GateProtected GateKind = "protected"
 	GateBudget    GateKind = "budget"
@@ -50,7 +55,7 @@ const (
 // gateOrder is the order above.
 var gateOrder = []GateKind{
 	GateMode, GateLease, GateHold, GatePin, GateReturned, GateSource, GateAfter, GateDependsOn, GateRollout,
-	GateWindow, GateRemoval, GateTransfer, GateUnread, GateProtected, GateBudget, GateDrift,
+	GateWindow, GateRemoval, GateVersion, GateTransfer, GateUnread, GateAdoption, GateProtected, GateBudget, GateDrift,
 }
 
 // Gate is one thing that holds changes back now.

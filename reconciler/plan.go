@@ -61,6 +61,8 @@ type Operation struct {
 	Digest string `json:"digest,omitempty"`
 	// UID is that of the live thing, which is all that may be changed.
 	UID string `json:"uid,omitempty"`
+	// Moves: it is taken over from another environment of ours.
+	Moves bool `json:"moves,omitempty"`
 	// Protected: deleting it destroys what nothing brings back.
 	Protected bool `json:"protected,omitempty"`
 	// Live is the driver's own note of what it compared with.
@@ -127,6 +129,12 @@ type Policy struct {
 	// ApproveBudget is the hash of a plan whose deletions are approved, but for
 	// those of protected kinds.
 	ApproveBudget string
+	// First: nothing was ever applied for the environment, so that what it takes
+	// over has to be approved.
+	First bool
+	// Whole: the target carries a plan out as a whole, so that a gate on one
+	// operation holds all.
+	Whole bool
 	// OwnNamespaces are those that a preview environment made for itself: no
 	// deletion in them has to be approved.
 	OwnNamespaces []string
@@ -150,15 +158,20 @@ func NewPlan(ops []Operation, p Policy) Plan {
 	plan := Plan{Environment: p.Environment, Revision: p.Revision, Operations: out, Gates: p.Gates}
 	plan.Hash = hashOf(out)
 	holdByMode(out, p)
-	holdByGates(out, p)
+	approved := p.Approve != "" && p.Approve == plan.Hash
+	holdByGates(out, p, approved)
 	holdUnread(out)
-	if p.Approve == "" || p.Approve != plan.Hash {
+	if !approved {
+		holdAdoption(out, p)
 		holdProtected(out, p)
 		if p.ApproveBudget == "" || p.ApproveBudget != plan.Hash {
 			holdOverBudget(out, p)
 		}
 	}
 	holdByDrift(out, p)
+	if p.Whole {
+		holdWhole(out)
+	}
 	for i := range out {
 		if out[i].Kind == OpUnchanged {
 			continue
@@ -224,9 +237,9 @@ func holdByMode(ops []Operation, p Policy) {
 
 // holdByGates keeps what holds, windows and other environments keep. A gate that
 // stops new revisions lets drift be corrected, unless it says otherwise.
-func holdByGates(ops []Operation, p Policy) {
+func holdByGates(ops []Operation, p Policy, approved bool) {
 	for _, g := range sortGates(slices.Clone(p.Gates)) {
-		if g.Kind == GatePin {
+		if g.Kind == GatePin || g.Kind == GateVersion && approved {
 			continue
 		}
 		for i := range ops {
@@ -266,6 +279,28 @@ func holdUnread(ops []Operation) {
 		if ops[i].Kind == OpDelete {
 			ops[i].hold(GateUnread, fmt.Sprintf("nothing is deleted while %s cannot be read", ops[unread].Object.GroupKind()))
 		}
+	}
+}
+
+// holdAdoption keeps a first run from taking over what exists: it is shown what
+// that would change, and approved. What moves here from another environment is
+// ours already.
+func holdAdoption(ops []Operation, p Policy) {
+	for i := range ops {
+		if p.First && ops[i].Kind == OpAdopt && !ops[i].Moves {
+			ops[i].hold(GateAdoption, "a first run takes over what exists only when its plan is approved")
+		}
+	}
+}
+
+// holdWhole lets one gate hold all operations, where they cannot be separated.
+func holdWhole(ops []Operation) {
+	held := slices.IndexFunc(ops, func(op Operation) bool { return op.Held != "" })
+	if held < 0 {
+		return
+	}
+	for i := range ops {
+		ops[i].hold(ops[held].HeldBy[0], ops[held].Held+" (this target applies a plan as a whole)")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/sources"
@@ -118,7 +119,7 @@ func (w *worker) executeRemoval(ctx context.Context, t Trigger) (Run, error) {
 			if s.Removed == nil {
 				s.Removed = &Removal{Since: time.Now()}
 			}
-			s.Source, s.Deletion = a.Source, string(a.Spec.Deletion)
+			s.Source, s.Deletion = a.Source, string(deletionOf(a.Spec))
 			return nil
 		})
 	}
@@ -157,7 +158,7 @@ func (w *worker) removalGates(a Assignment, s State) []Gate {
 		out = append(out, h.gate())
 	}
 	confirmed := s.Removed != nil && s.Removed.Confirmed != ""
-	if a.Spec.Deletion == environment.DeletionDelete || a.Spec.Deletion == environment.DeletionOrphan || a.Spec.Preview != nil || confirmed {
+	if how := deletionOf(a.Spec); how == environment.DeletionDelete || how == environment.DeletionOrphan || confirmed {
 		return out
 	}
 	return append(out, Gate{
@@ -202,33 +203,63 @@ func (w *worker) forget(ctx context.Context, d Driver) {
 
 // The rest is about objects that move from one environment to another.
 
+// maxCommitDeletes is how many objects one commit may delete unasked, over all
+// environments of a source.
+const maxCommitDeletes = 50
+
 // holdMoving keeps the deletes of objects that another environment of the same
-// source asks for, or may ask for once it has been planned at this revision.
-func (w *worker) holdMoving(a Assignment, ops []Operation) {
-	deletes := false
-	for i := range ops {
-		deletes = deletes || ops[i].Kind == OpDelete
-	}
-	if !deletes {
+// source asks for, or may ask for once it has been planned at this revision; and
+// all deletes of a commit that deletes very much.
+func (w *worker) holdMoving(a Assignment, ops []Operation, p Policy) {
+	if !slices.ContainsFunc(ops, func(op Operation) bool { return op.Kind == OpDelete }) {
 		return
 	}
+	total, environments := 0, 0
 	for _, other := range w.engine.bySource(a.Source) {
-		if other == w || other.isRemoved() {
+		v := other.view()
+		if v.removed || v.revision != a.Revision.ID {
 			continue
 		}
-		wanted, planned := other.wants()
-		for i := range ops {
-			if ops[i].Kind != OpDelete {
-				continue
-			}
-			switch {
-			case planned != a.Revision.ID:
-				w.setMoving()
-				ops[i].hold(GateTransfer, fmt.Sprintf("waits until environment %s is planned at this revision: it may take the object over", other.name))
-			case holds(wanted, ops[i].Object):
-				w.setMoving()
-				ops[i].hold(GateTransfer, fmt.Sprintf("moves to environment %s", other.name))
-			}
+		if v.planned == a.Revision.ID && v.deletes > 0 {
+			total, environments = total+v.deletes, environments+1
+		}
+		if other != w {
+			w.holdFor(other.name, v, a, ops)
+		}
+	}
+	if total <= maxCommitDeletes || environments < 2 || p.Approve != "" && p.Approve == hashOf(withinAll(ops, p)) {
+		return
+	}
+	why := fmt.Sprintf("deletion budget: this commit deletes %d objects in %d environments; approve the plan", total, environments)
+	for i := range ops {
+		if ops[i].Kind == OpDelete && !p.ownPlace(ops[i].Object) {
+			ops[i].hold(GateBudget, why)
+		}
+	}
+}
+
+// withinAll is the operations as a plan has them.
+func withinAll(ops []Operation, p Policy) []Operation {
+	out := make([]Operation, len(ops))
+	for i, op := range ops {
+		out[i] = withinReach(op, p.Reach)
+	}
+	return out
+}
+
+// holdFor keeps deletes for another environment's sake.
+func (w *worker) holdFor(name string, v view, a Assignment, ops []Operation) {
+	for i := range ops {
+		if ops[i].Kind != OpDelete {
+			continue
+		}
+		switch {
+		case v.planned != a.Revision.ID:
+			w.setMoving()
+			ops[i].hold(GateTransfer, fmt.Sprintf("waits until environment %s is planned at this revision: it may take the object over", name))
+		case holds(v.wanted, ops[i].Object):
+			w.setMoving()
+			ops[i].hold(GateTransfer, fmt.Sprintf("moves to environment %s", name))
 		}
 	}
 }
@@ -247,20 +278,48 @@ func holds(items []sources.Item, id sources.ID) bool {
 	return low < len(items) && items[low].ID == id
 }
 
-// wants is what the environment asked for when it was last planned, and at which
-// revision that was.
-func (w *worker) wants() ([]sources.Item, string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.wanted, w.planned
+// view is what other environments have to know of this one.
+type view struct {
+	removed bool
+	// revision is the one assigned, planned the one last planned; wanted and
+	// deletes are what that plan asked for.
+	revision, planned string
+	wanted            []sources.Item
+	deletes           int
 }
 
-// notePlanned publishes what is asked for now, and wakes those whose deletes
-// waited for that.
+func (w *worker) view() view {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return view{removed: w.removed, revision: w.assigned.Revision.ID, planned: w.planned, wanted: w.wanted, deletes: w.deletes}
+}
+
+// publish tells others what is asked for, and how much a plan deletes.
+func (w *worker) publish(a Assignment, ops []Operation) {
+	deletes := 0
+	for i := range ops {
+		if ops[i].Kind == OpDelete {
+			deletes++
+		}
+	}
+	w.mu.Lock()
+	w.wanted, w.deletes, w.moving = w.desired, deletes, false
+	w.mu.Unlock()
+	w.notePlanned(a)
+}
+
+// publishItems tells others what is asked for by a revision that waits.
+func (w *worker) publishItems(items []sources.Item) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wanted = items
+}
+
+// notePlanned wakes the environments whose deletes waited for this one's plan.
 func (w *worker) notePlanned(a Assignment) {
 	w.mu.Lock()
 	fresh := w.planned != a.Revision.ID
-	w.wanted, w.planned, w.moving = w.desired, a.Revision.ID, false
+	w.planned = a.Revision.ID
 	w.mu.Unlock()
 	if fresh {
 		w.wakeMoving(a)
@@ -305,7 +364,7 @@ func (w *worker) mayTake(a Assignment) func(sources.ID, string) bool {
 		if other == nil || other == w || other.source() != a.Source || other.isRemoved() {
 			return false
 		}
-		wanted, planned := other.wants()
-		return planned == a.Revision.ID && !holds(wanted, id)
+		v := other.view()
+		return v.planned == a.Revision.ID && !holds(v.wanted, id)
 	}
 }

@@ -28,12 +28,22 @@ type State struct {
 	// Returned is the revision that an automatic return left, which is not tried
 	// again until somebody says so or git moves.
 	Returned string `json:"returned,omitempty"`
+	// Rendered is what the accepted revision rendered to, and under which version.
+	Rendered Rendered `json:"rendered,omitzero"`
 	// Removed says what is to become of the environment's objects now that its
 	// spec left git; nil while it has one.
 	Removed *Removal `json:"removed,omitempty"`
 	// Deletion, Source and Target are the spec's, for the time after it left.
 	Deletion string `json:"deletion,omitempty"`
 	Source   string `json:"source,omitempty"`
+}
+
+// Rendered tells whether the same inputs render to the same under another version
+// of Holdfast.
+type Rendered struct {
+	Revision string `json:"revision,omitempty"`
+	Version  string `json:"version,omitempty"`
+	Digest   string `json:"digest,omitempty"`
 }
 
 // Removal is an environment whose spec left git.

@@ -99,6 +99,7 @@ type worker struct {
 	// others.
 	wanted  []sources.Item
 	planned string
+	deletes int
 	moving  bool
 	fixed   int
 }

@@ -111,6 +111,7 @@ func (c *comparison) found(ctx context.Context, j job, live *unstructured.Unstru
 	case ours:
 	case c.mayTake(j.item.ID, live):
 		op.Kind, op.Why, op.Class = reconciler.OpAdopt, "moves here from environment "+ownedByOther(live), ""
+		op.Moves = true
 	case c.mayAdopt(live):
 		op.Kind, op.Why, op.Class = reconciler.OpAdopt, "exists, and adoptFrom allows to take it over", ""
 	default:
