@@ -234,3 +234,16 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+func TestDocumentsOfOursSayThatTheyAreSensitive(t *testing.T) {
+	for text, want := range map[string]bool{
+		"apiVersion: host.holdfast.dev/v1alpha1\nkind: File\nmetadata: {name: a}\nspec: {sensitive: true}":  true,
+		"apiVersion: host.holdfast.dev/v1alpha1\nkind: File\nmetadata: {name: a}\nspec: {sensitive: false}": false,
+		"apiVersion: example.org/v1\nkind: File\nmetadata: {name: a}\nspec: {sensitive: true}":              false,
+	} {
+		items, problems := manifest.Parse("a.yaml", []byte(text), manifest.Options{})
+		if len(problems) > 0 || len(items) != 1 || items[0].Sensitive != want {
+			t.Errorf("%s: %+v, %v", text, items, problems)
+		}
+	}
+}

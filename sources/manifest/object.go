@@ -139,7 +139,15 @@ func (p *parser) object(object map[string]any, doc document) {
 		return
 	}
 	origin := sources.Origin{File: p.file, Line: doc.line, Layer: p.layer}
-	p.items = append(p.items, sources.NewItem(id, version, origin, body, secret))
+	p.items = append(p.items, sources.NewItem(id, version, origin, body, secret || saysSensitive(id, object)))
+}
+
+// saysSensitive reports whether an object of one of Holdfast's own groups says of
+// itself that its content is for no output.
+func saysSensitive(id sources.ID, object map[string]any) bool {
+	spec, _ := object["spec"].(map[string]any)
+	sensitive, _ := spec["sensitive"].(bool)
+	return sensitive && strings.HasSuffix(id.Group, "."+strings.TrimSuffix(ownGroup, "/"))
 }
 
 // clean removes what is not asked for but reported by a server.
