@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 
 	"github.com/holdfast-gitops/holdfast/sources"
 )
@@ -36,8 +38,9 @@ const (
 var historyDepths = []int{64, 1024, 10_000}
 
 const (
-	// historyBytes bounds the download of history, which is held in memory
-	// while it is looked at: 100,000 commits, where the server leaves files out.
+	// historyBytes bounds the download of history where the server leaves files
+	// out: 100,000 commits. It is held in memory while it is looked at. Other
+	// servers send the files too, to disk and bounded as any other download.
 	historyBytes = 24 << 20
 	// maxLog bounds the commits that are listed between two.
 	maxLog = 1000
@@ -158,29 +161,44 @@ func (r *Repo) ask(ctx context.Context, old, now plumbing.Hash) (*history, error
 		return nil, err
 	}
 	defer l.release()
-	h := &history{old: old, now: now, ancestry: Undecided, more: true}
 	for _, depth := range historyDepths {
-		pack := newObjects()
-		err := l.download(ctx, request{
-			wants: []plumbing.Hash{now}, haves: []plumbing.Hash{old}, depth: depth, limit: historyBytes,
-		}, func(src io.Reader) error {
-			p, err := storePack("", src, r.opts.Limits.ObjectBytes, pack)
-			if err == nil && p != nil {
-				pack.add(p)
-			}
-			return err
-		})
-		switch {
-		case errors.Is(err, ErrTooLarge):
-			return h, nil
-		case err != nil:
-			return nil, err
+		h, err := r.askDepth(ctx, l, old, now, depth)
+		if errors.Is(err, ErrTooLarge) {
+			break
 		}
-		if h = readHistory(pack, old, now, depth); h.ancestry != Undecided {
-			return h, nil
+		if err != nil || h.ancestry != Undecided {
+			return h, err
 		}
 	}
-	return h, nil
+	return &history{old: old, now: now, ancestry: Undecided, more: true}, nil
+}
+
+// askDepth downloads history to a depth, and looks at it.
+func (r *Repo) askDepth(ctx context.Context, l *listing, old, now plumbing.Hash, depth int) (*history, error) {
+	dir, limit := "", min(historyBytes, r.opts.Limits.PackBytes)
+	if !r.opts.Memory && !l.adv.Capabilities.Supports(capability.Filter) {
+		var err error
+		if dir, err = r.mirror.scratch(); err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir) // what stays is removed at the next start
+		limit = r.opts.Limits.PackBytes
+	}
+	pack := newObjects()
+	defer pack.close()
+	err := l.download(ctx, request{
+		wants: []plumbing.Hash{now}, haves: []plumbing.Hash{old}, depth: depth, limit: limit,
+	}, func(src io.Reader) error {
+		p, err := storePack(dir, src, r.opts.Limits.ObjectBytes, pack)
+		if err == nil && p != nil {
+			pack.add(p)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return readHistory(pack, old, now, depth), nil
 }
 
 // readHistory looks at a pack of what the server has from now back to what leads

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -120,6 +121,30 @@ func TestLog(t *testing.T) {
 	}
 	if _, _, err := r.Log(t.Context(), "main", ids[7], 1); err == nil {
 		t.Error("a name was taken for an id")
+	}
+}
+
+// A server that cannot leave files out sends them; they pass over the disk, and
+// more than the limit leaves the answer open.
+func TestHistoryWithFiles(t *testing.T) {
+	f := newFixture(t)
+	ids := []string{f.commit(t, sourcetest.Files{"a": "1"})}
+	for range 3 {
+		ids = append(ids, f.commit(t, sourcetest.Files{"big": noise(t, 100_000)}))
+	}
+	ids = append(ids, f.commit(t, sourcetest.Files{"big": gitserver.Delete}))
+	for name, c := range map[string]struct {
+		limit int64
+		want  gitrepo.Ancestry
+	}{"within": {1 << 20, gitrepo.Descends}, "beyond": {50_000, gitrepo.Undecided}} {
+		r := f.open(t, func(o *gitrepo.Options) { o.Limits.PackBytes, o.Dir = c.limit, o.Dir+name })
+		got, err := r.Descends(t.Context(), ids[0], ids[4])
+		if err != nil || got != c.want {
+			t.Errorf("%s the limit: %s, %v; want %s", name, got, err, c.want)
+		}
+		if left, _ := filepath.Glob(filepath.Join(f.dir+name, "*")); len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
 	}
 }
 

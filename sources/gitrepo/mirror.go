@@ -309,6 +309,10 @@ func (m *mirror) base(maxPacks int) *generation {
 // what an earlier process left besides.
 func (m *mirror) loadLocked() *generation {
 	var found *generation
+	left, _ := filepath.Glob(filepath.Join(m.dir, scratchPrefix+"*")) // the pattern is good
+	for _, dir := range left {
+		_ = os.RemoveAll(dir) // what stays is tried again at the next start
+	}
 	for _, n := range m.numbersLocked() {
 		m.next = max(m.next, n+1)
 		dir := filepath.Join(m.dir, genName(n))
@@ -365,6 +369,18 @@ func (m *mirror) create() (*generation, error) {
 	}
 }
 
+// scratch makes a folder for what is looked at once.
+func (m *mirror) scratch() (string, error) {
+	if err := os.MkdirAll(m.dir, 0o700); err != nil {
+		return "", local(err)
+	}
+	dir, err := os.MkdirTemp(m.dir, scratchPrefix)
+	if err != nil {
+		return "", local(err)
+	}
+	return dir, nil
+}
+
 // size tells how many packs are held, and their bytes.
 func (m *mirror) size() (packs int, bytes int64) {
 	m.mu.Lock()
@@ -374,5 +390,8 @@ func (m *mirror) size() (packs int, bytes int64) {
 	}
 	return len(*m.gen.objects.packs.Load()), m.gen.bytes()
 }
+
+// scratchPrefix is what the names of folders for passing use begin with.
+const scratchPrefix = "tmp-"
 
 func genName(n int) string { return fmt.Sprintf("gen-%d", n) }

@@ -51,6 +51,8 @@ type guard struct {
 	// broken is why the state on disk cannot be used.
 	broken error
 	held   *api.HeldRevision
+	// passed is the move that was last found to be none back: from, to.
+	passed [2]string
 }
 
 // guardState is what is on disk.
@@ -139,12 +141,12 @@ func (g *guard) judge(ctx context.Context, head sources.Revision) error {
 	}
 	old, known := g.inForce()
 	g.mu.Lock()
-	broken, held := g.broken, g.held
+	broken, held, passed := g.broken, g.held, g.passed
 	g.mu.Unlock()
 	switch {
 	case broken != nil:
 		return broken
-	case !known || old.ID == head.ID || g.allows || g.isAllowed(old.ID, head.ID) || ascends(old.Ref, head.Ref):
+	case !known || old.ID == head.ID || g.allows || passed == [2]string{old.ID, head.ID} || g.isAllowed(old.ID, head.ID) || ascends(old.Ref, head.Ref):
 		g.hold(nil)
 		return nil
 	case held != nil && held.From.ID == old.ID && held.To.ID == head.ID:
@@ -156,6 +158,9 @@ func (g *guard) judge(ctx context.Context, head sources.Revision) error {
 	}
 	if ancestry == gitrepo.Descends {
 		g.hold(nil)
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.passed = [2]string{old.ID, head.ID}
 		return nil
 	}
 	held = &api.HeldRevision{
