@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/environment"
+	"github.com/holdfast-gitops/holdfast/sources/gitrepo"
 )
 
 // source is where snapshots come from.
@@ -222,6 +223,9 @@ func (f *follower) lead(ctx context.Context, c *call) {
 // revision with problems is mended by a push, which is to be seen soon.
 func (f *follower) fetch(ctx context.Context) error {
 	started := time.Now()
+	// Whoever waits for this look asked before now, so that one listing answers
+	// for the source and for the branches that its environments follow.
+	ctx = gitrepo.Asked(ctx, started)
 	snap, err := f.source.Fetch(ctx)
 	f.metrics.polled(f.name, time.Since(started), err)
 	f.noteMove()

@@ -46,7 +46,17 @@ func (f *follower) snapshotAt(ctx context.Context, revision string) (*sources.Sn
 		return history.Revision(ctx, sources.Revision{ID: revision})
 	}
 	if repo, ok := f.source.(branched); ok {
-		return repo.At(revision).Fetch(ctx)
+		at := repo.At(revision)
+		snap, err := at.Fetch(ctx)
+		if err != nil {
+			at.Close()
+			return nil, err
+		}
+		release := func() {
+			snap.Close()
+			at.Close()
+		}
+		return sources.NewSnapshot(f.name, snap.Revision, snap.Tree, release), nil
 	}
 	return nil, sources.Problem{
 		Object: "source " + f.name, Message: "keeps no other revisions than the one in force",
