@@ -144,7 +144,7 @@ func (l *listing) download(ctx context.Context, q request, store func(io.Reader)
 		return stalled(ctx, refused(err))
 	}
 	defer resp.Close()
-	src := &packReader{src: l.demux(resp), stall: stall, left: q.limit}
+	src := &packReader{src: l.demux(moving{resp, stall}), left: q.limit}
 	err = store(src)
 	if src.err != nil {
 		err = src.err // what went wrong with the connection explains the rest
@@ -244,13 +244,28 @@ func stalled(ctx context.Context, err error) error {
 	return err
 }
 
-// packReader reads a pack from the network: it bounds it, keeps the stall timer
-// from firing and remembers an error of the connection.
-type packReader struct {
+// moving keeps the stall timer from firing while anything comes. It stands before
+// the demultiplexer, which hands nothing on until it has a packet whole, of up to
+// 64 KiB, and keeps to itself what a server says while it puts a pack together.
+type moving struct {
 	src   io.Reader
 	stall *stall
-	left  int64
-	err   error
+}
+
+func (m moving) Read(b []byte) (int, error) {
+	n, err := m.src.Read(b)
+	if n > 0 {
+		m.stall.moved()
+	}
+	return n, err
+}
+
+// packReader reads a pack from the network: it bounds it and remembers an error
+// of the connection.
+type packReader struct {
+	src  io.Reader
+	left int64
+	err  error
 }
 
 func (p *packReader) Read(b []byte) (int, error) {
@@ -258,9 +273,6 @@ func (p *packReader) Read(b []byte) (int, error) {
 		return 0, p.err
 	}
 	n, err := p.src.Read(b)
-	if n > 0 {
-		p.stall.moved()
-	}
 	if p.left -= int64(n); p.left < 0 {
 		p.err = fail(ErrTooLarge, "the download exceeds the limit of bytes for one pack", "raise the limit or make the repository smaller")
 		return 0, p.err
