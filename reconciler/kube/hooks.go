@@ -205,12 +205,17 @@ func (a *application) startHook(ctx context.Context, op reconciler.Operation, n 
 // hookLook is how often a running hook is looked at.
 const hookLook = 500 * time.Millisecond
 
+// hookBlind is for how long a hook may go unseen before its deadline means that
+// we do not know, instead of that it failed.
+const hookBlind = 5 * time.Second
+
 // waitHook waits for the end of a hook, or for its deadline.
 func (a *application) waitHook(ctx context.Context, op reconciler.Operation, n note) error {
 	api := a.w.api(n.resource, op.Object)
 	tick := time.NewTicker(hookLook)
 	defer tick.Stop()
 	var last string
+	seen := time.Now()
 	for {
 		live, err := api.Get(ctx, op.Object.Name, metav1.GetOptions{})
 		switch {
@@ -226,10 +231,14 @@ func (a *application) waitHook(ctx context.Context, op reconciler.Operation, n n
 			if done {
 				return nil
 			}
-			last = statusText(live)
+			last, seen = statusText(live), time.Now()
 		}
 		select {
 		case <-ctx.Done():
+			if time.Since(seen) > hookBlind {
+				// It may well have succeeded: the next run looks again.
+				return fmt.Errorf("the hook could not be watched until its end: %w", err)
+			}
 			if cause := a.t.rootCause(context.WithoutCancel(ctx), op.Object); cause != "" {
 				last = cause
 			}
