@@ -1,12 +1,16 @@
 package render_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/holdfast-gitops/holdfast/internal/testkit/treetest"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
 	"github.com/holdfast-gitops/holdfast/sources/manifest"
 	"github.com/holdfast-gitops/holdfast/sources/render"
+	"github.com/holdfast-gitops/holdfast/sources/substitute"
 )
 
 func named(name string) string {
@@ -178,5 +182,88 @@ func TestInputsHold(t *testing.T) {
 		if got, err := (render.Inputs{c.input}).Hold(tree); got != c.want || err != nil {
 			t.Errorf("%+v holds %v, error %v", c.input, got, err)
 		}
+	}
+}
+
+// TestOneOfManyEnvironmentsIsRendered changes one environment of a hundred.
+func TestOneOfManyEnvironmentsIsRendered(t *testing.T) {
+	files := map[string]string{}
+	for i := range 100 {
+		files[fmt.Sprintf("env%d/a.yaml", i)] = named("a")
+	}
+	tree, r := treetest.New(files), render.New(render.Options{})
+	for i := range 100 {
+		mustRender(t, r, render.Request{Tree: tree, Path: fmt.Sprintf("env%d", i)})
+	}
+	tree = tree.With("env7/a.yaml", named("b"))
+	for i := range 100 {
+		if out := mustRender(t, r, render.Request{Tree: tree, Path: fmt.Sprintf("env%d", i)}); out.Cached != (i != 7) {
+			t.Errorf("environment %d: cached %v", i, out.Cached)
+		}
+	}
+}
+
+// TestWhatTheSpecAsksIsPartOfTheKey changes a request in every way that must
+// render again.
+func TestWhatTheSpecAsksIsPartOfTheKey(t *testing.T) {
+	r := render.New(render.Options{})
+	base := render.Request{Tree: treetest.New(map[string]string{
+		"env/a.yaml": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replicas: 1, template: {spec: {containers: [{name: c, image: app}]}}}\n",
+	}), Path: "env"}
+	mustRender(t, r, base)
+	for name, change := range map[string]func(*render.Request){
+		"labels":      func(req *render.Request) { req.Labels = map[string]string{"a": "b"} },
+		"annotations": func(req *render.Request) { req.Annotations = map[string]string{"a": "b"} },
+		"images":      func(req *render.Request) { req.Images = []environment.Image{{Name: "app", NewTag: "2"}} },
+		"replicas":    func(req *render.Request) { req.Replicas = []environment.Replica{{Name: "a", Count: 2}} },
+		"patches": func(req *render.Request) {
+			req.Patches = []environment.Patch{{Target: &environment.PatchTarget{Kind: "Deployment"}, Patch: `[{"op": "add", "path": "/spec/paused", "value": true}]`}}
+		},
+		"parameters": func(req *render.Request) { req.Values = substitute.Values{"x": "y"} },
+		"keys":       func(req *render.Request) { req.Decrypter = testKeys(t) },
+		"kind":       func(req *render.Request) { req.Kind = environment.RenderPlain },
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := base
+			change(&req)
+			if mustRender(t, r, req).Cached {
+				t.Error("the answer is that of another request")
+			}
+			if !mustRender(t, r, req).Cached {
+				t.Error("is not remembered")
+			}
+		})
+	}
+}
+
+// TestChartsAreRenderedForTheirCluster asks the cluster, and renders again when it
+// was upgraded.
+func TestChartsAreRenderedForTheirCluster(t *testing.T) {
+	r, asked := render.New(render.Options{}), 0
+	seen := render.Capabilities{KubeVersion: "v1.35.1", APIVersions: []string{"v1"}}
+	req := render.Request{
+		Tree: treetest.New(map[string]string{
+			"web/Chart.yaml":       chartYAML,
+			"web/templates/a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {v: {{ .Capabilities.KubeVersion }}}\n",
+			"plain/a.yaml":         named("a"),
+		}),
+		Path: "web", Capabilities: func(context.Context) (render.Capabilities, error) { asked++; return seen, nil },
+	}
+	for _, version := range []string{"v1.35.1", "v1.36.0"} {
+		seen.KubeVersion = version
+		out := mustRender(t, r, req)
+		if out.Cached || !strings.Contains(string(out.Items[0].Body), version) {
+			t.Errorf("cached %v: %s", out.Cached, out.Items[0].Body)
+		}
+	}
+	if !mustRender(t, r, req).Cached {
+		t.Error("rendered for the same cluster again")
+	}
+	asked = 0
+	req.Path = "plain"
+	mustRender(t, r, req)
+	mustRender(t, r, req)
+	if asked > 0 {
+		t.Error("the cluster was asked for what no chart sees")
 	}
 }

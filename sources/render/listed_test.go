@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
@@ -31,9 +32,12 @@ func bodies(items []sources.Item) []string {
 // resources both ways, and wants equal items whenever the way without kustomize
 // says that it can stand in for it.
 func TestListedEqualsKustomize(t *testing.T) {
-	rounds := 60
-	if testing.Short() {
-		rounds = 10
+	rounds := 30
+	switch {
+	case os.Getenv("HOLDFAST_LONG") != "":
+		rounds = 400
+	case testing.Short() || render.RaceEnabled:
+		rounds = 6 // the child is slow with the race detector
 	}
 	r := render.New(render.Options{})
 	alike := 0
@@ -177,7 +181,7 @@ func mixed(objects int, kustomization bool) *treetest.Tree {
 }
 
 func BenchmarkRender(b *testing.B) {
-	for _, objects := range []int{1000, 5000} {
+	for _, objects := range []int{1000, 5000, 20000} {
 		for _, kind := range []string{"plain", "listed"} {
 			tree := mixed(objects, kind == "listed")
 			req := render.Request{Tree: tree, Path: "env", DefaultNamespace: "web"}

@@ -293,10 +293,10 @@ func (o *overrides) kustomization(batch []int) ([]byte, error) {
 		Count int64  `json:"count"`
 	}
 	k := struct {
-		Resources []string             `json:"resources"`
-		Images    []environment.Image  `json:"images,omitempty"`
-		Replicas  []replicas           `json:"replicas,omitempty"`
-		Patches   []environment.Patch  `json:"patches,omitempty"`
+		Resources []string            `json:"resources"`
+		Images    []environment.Image `json:"images,omitempty"`
+		Replicas  []replicas          `json:"replicas,omitempty"`
+		Patches   []environment.Patch `json:"patches,omitempty"`
 	}{Resources: []string{"items.yaml"}, Images: o.req.Images}
 	for _, r := range o.req.Replicas {
 		for _, n := range batch {
