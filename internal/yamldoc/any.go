@@ -72,6 +72,11 @@ func (n *Node) With(value any) *Node {
 	return out
 }
 
+// Empty is a mapping or list at the same place with nothing in it.
+func (n *Node) Empty() *Node {
+	return &Node{Kind: n.Kind, Tag: n.Tag, File: n.File, Line: n.Line, Column: n.Column}
+}
+
 // Merge lays a node over another: mappings are merged key by key, everything
 // else is replaced, and null removes. Neither is changed, and every value keeps
 // its place. A nil base is nothing.
@@ -82,7 +87,7 @@ func Merge(base, over *Node) *Node {
 	if base == nil || base.Kind != Mapping {
 		base = &Node{Kind: Mapping}
 	}
-	out := &Node{Kind: Mapping, Tag: over.Tag, File: over.File, Line: over.Line, Column: over.Column}
+	out := over.Empty()
 	for i, key := range base.Keys {
 		if k, v := over.Entry(key.Value); v == nil {
 			out.Set(key, base.Values[i])

@@ -55,6 +55,8 @@ type Node struct {
 	// Ref is the reference to a parameter that the value came from.
 	Ref string
 
+	// index finds the keys of a large mapping.
+	index map[string]int
 	// shape, when not nil, records what is read.
 	shape *Shape
 }
@@ -228,7 +230,19 @@ func (p *parser) mergeable(n *Node) []*Node {
 // Set adds a key to a mapping, which must not have it.
 func (n *Node) Set(key, value *Node) {
 	n.Keys, n.Values = append(n.Keys, key), append(n.Values, value)
+	switch {
+	case n.index != nil:
+		n.index[key.Value] = len(n.Keys) - 1
+	case len(n.Keys) > indexFrom:
+		n.index = make(map[string]int, 2*len(n.Keys))
+		for i, k := range n.Keys {
+			n.index[k.Value] = i
+		}
+	}
 }
+
+// indexFrom is how many keys are searched one by one.
+const indexFrom = 32
 
 // Get is the value at a key of a mapping, or nil.
 func (n *Node) Get(key string) *Node {
@@ -243,8 +257,12 @@ func (n *Node) Entry(key string) (k, v *Node) {
 	if n == nil || n.Kind != Mapping {
 		return nil, nil
 	}
-	i := slices.IndexFunc(n.Keys, func(k *Node) bool { return k.Value == key })
-	if i < 0 {
+	i, ok := n.index[key]
+	if n.index == nil {
+		i = slices.IndexFunc(n.Keys, func(k *Node) bool { return k.Value == key })
+		ok = i >= 0
+	}
+	if !ok {
 		return nil, nil
 	}
 	return n.Keys[i], n.Values[i]

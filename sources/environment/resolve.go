@@ -146,14 +146,13 @@ func mergeLayers(doc *document, layers []*document) *yamldoc.Node {
 
 // without is a mapping that lacks some keys.
 func without(n *yamldoc.Node, keys ...string) *yamldoc.Node {
-	out := *n
-	out.Keys, out.Values = nil, nil
+	out := n.Empty()
 	for i, key := range n.Keys {
 		if !slices.Contains(keys, key.Value) {
 			out.Set(key, n.Values[i])
 		}
 	}
-	return &out
+	return out
 }
 
 // asWritten are the fields in which nothing is substituted, since parameters are
@@ -162,8 +161,7 @@ var asWritten = []string{"extends", "parameters", "with", "preview"}
 
 // substituteTree puts values into the scalars of a spec.
 func substituteTree(d *yamldoc.Decoder, tree *yamldoc.Node, values substitute.Values) *yamldoc.Node {
-	out := without(tree)
-	out.Keys, out.Values = nil, nil
+	out := tree.Empty()
 	for i, key := range tree.Keys {
 		value := tree.Values[i]
 		if !slices.Contains(asWritten, key.Value) {

@@ -117,7 +117,7 @@ func documents(t *testing.T, file string, data []byte) map[string]any {
 	t.Helper()
 	out := map[string]any{}
 	for i, text := range strings.Split("\n"+string(data), "\n---") {
-		if !strings.Contains(text, "holdfast.dev/v1alpha1") {
+		if !strings.Contains(text, "\napiVersion: holdfast.dev/v1alpha1") {
 			continue
 		}
 		var doc any
