@@ -25,6 +25,20 @@
 // What cannot be trusted is not repaired in place: a new generation is built
 // beside the old one, which goes when its last snapshot was closed.
 //
+// # How a server is reached
+//
+// All Repos of one URL and one set of credentials share an origin: connections,
+// what reads the credentials, and listings. Who asks while a listing is under
+// way shares the next; [Asked] lets one that began after a moment answer. Over
+// HTTP the messages are go-git's, through a guard that bounds and checks what
+// servers say. Over SSH they are exchanged with the server's upload-pack on a
+// connection of their own, which serves for a listing and the download that
+// follows it; no ssh program and no ssh_config is used.
+//
+// Credentials are read from their files for each listing, and once more when a
+// server refuses them. A keyring knows what was read lately, and takes it out of
+// every error, also where a text was cut within it.
+//
 // Submodules are repositories with mirrors of their own, in the folder modules of
 // their parent's, and files of Git LFS lie in its folder lfs. Both are fetched
 // when somebody first reads them.
