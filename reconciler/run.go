@@ -122,6 +122,10 @@ type Run struct {
 	// to 1,000 of them; MoreChanges counts the others.
 	Changes     []ObjectChange `json:"changes,omitempty"`
 	MoreChanges int            `json:"moreChanges,omitempty"`
+	// Health and Unready are those of the environment, in the receipt of whoever
+	// waited until it is ready.
+	Health  Health    `json:"health,omitempty"`
+	Unready []Unready `json:"unready,omitempty"`
 }
 
 // Waiting is one operation that a gate holds back.

@@ -33,6 +33,8 @@ type Environments struct {
 	// Sources holds what is wrong with sources, by name; a source that could
 	// never be read has no environment that would show it.
 	Sources map[string]sources.Problems `json:"sources,omitempty"`
+	// Ledger is why nothing can be recorded now; reconciling goes on.
+	Ledger string `json:"ledger,omitempty"`
 }
 
 // Receipts answers a resync: one run for each environment. Runs that have not
@@ -51,6 +53,11 @@ type ResyncRequest struct {
 	// Approve is the hash of a plan whose held deletions are to be carried out;
 	// it approves nothing if the plan has become another.
 	Approve string `json:"approve,omitempty"`
+	// Through are ids of holds that the runs pass, which needs a Reason.
+	Through []string `json:"through,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
+	// Until says what to wait for: applied, which is the default, or ready.
+	Until string `json:"until,omitempty"`
 	// Wait is how long to wait for the runs to end, as in "60s". Default: not.
 	Wait string `json:"wait,omitempty"`
 }

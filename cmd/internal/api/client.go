@@ -177,6 +177,13 @@ func (c *Client) Resync(ctx context.Context, r ResyncRequest, wait time.Duration
 	if r.Approve != "" {
 		query.Set("approve", r.Approve)
 	}
+	if len(r.Through) > 0 {
+		query["through"] = r.Through
+		query.Set("reason", r.Reason)
+	}
+	if r.Until != "" {
+		query.Set("until", r.Until)
+	}
 	if wait > 0 {
 		query.Set("wait", wait.String())
 	}

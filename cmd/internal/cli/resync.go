@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -32,6 +33,9 @@ one is held or still pending, and with 1 when one failed, wholly or in part.
 			if err != nil {
 				return invalid(err)
 			}
+			if len(request.Through) > 0 && request.Reason == "" {
+				return invalid(usage{"passing a hold needs a reason, which others will read", "write --reason '…'"})
+			}
 			client, err := a.connect()
 			if err != nil {
 				return err
@@ -47,6 +51,9 @@ one is held or still pending, and with 1 when one failed, wholly or in part.
 	c.Flags().StringVar(&wait, "wait", "", "wait for the runs to end, for 60s or as long as said: --wait=5m")
 	c.Flags().Lookup("wait").NoOptDefVal = "60s"
 	c.Flags().BoolVar(&request.Verify, "verify", false, "distrust what is known and dry-run every object")
+	c.Flags().StringSliceVar(&request.Through, "through-hold", nil, "pass the hold of this id; needs --reason")
+	c.Flags().StringVar(&request.Reason, "reason", "", "why a hold is passed, for others to read")
+	c.Flags().StringVar(&request.Until, "until", "", "what --wait waits for: applied (the default), or ready: all that was applied works")
 	c.Flags().StringVar(&request.Approve, "approve", "", "carry out what the plan of this hash held back; another plan is not approved")
 	a.addFormat(c)
 	a.addConnect(c)
@@ -97,6 +104,12 @@ func resultsCode(runs []reconciler.Run, waited bool) int {
 		default:
 			return exitError
 		}
+		switch r.Health {
+		case reconciler.HealthFailed:
+			return exitError
+		case reconciler.HealthProgressing:
+			code = exitChanges
+		}
 	}
 	return code
 }
@@ -120,6 +133,9 @@ func receiptsTable(w io.Writer, runs []reconciler.Run) {
 			fmt.Fprintf(w, "\n%s:\n", r.Environment)
 			printProblems(w, "  error: ", r.Errors)
 			printWaiting(w, r)
+		}
+		for _, u := range r.Unready {
+			fmt.Fprintf(w, "  waits for: %s: %s\n", cell(u.Object.String(), 120), printable(cmp.Or(u.RootCause, u.Why)))
 		}
 	}
 }

@@ -106,6 +106,9 @@ func (a *app) statusTable(w io.Writer, answer api.Environments) {
 		printProblems(w, "  error: ", answer.Sources[name])
 		fmt.Fprintln(w)
 	}
+	if answer.Ledger != "" {
+		fmt.Fprintf(w, "history is not recorded: %s\n\n", printable(answer.Ledger))
+	}
 	if len(all) == 0 {
 		fmt.Fprintln(w, "no environments yet: the sources are still being read, or hold none")
 		return

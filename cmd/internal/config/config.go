@@ -165,6 +165,10 @@ type Grant struct {
 	Namespaces []string `json:"namespaces,omitempty"`
 	// ContextNamespace adds the target's own namespace, whichever that is.
 	ContextNamespace bool `json:"contextNamespace,omitempty"`
+	// ServiceAccounts are those that environments may be applied as, each
+	// "namespace/name", where either may be "*". With any, none is applied as the
+	// daemon itself.
+	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
 	// Cluster allows what lives outside namespaces.
 	Cluster bool `json:"cluster,omitempty"`
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -225,6 +226,7 @@ func (d *decoder) grants(n *yamldoc.Node, what string) []Grant {
 			d.textField("target", what+".", &g.Target),
 			on("namespaces", func(n *yamldoc.Node) { g.Namespaces = d.namespaces(n, what+".namespaces") }),
 			d.boolField("cluster", what+".", &g.Cluster),
+			on("serviceAccounts", func(n *yamldoc.Node) { g.ServiceAccounts = d.serviceAccounts(n, what+".serviceAccounts") }),
 		)
 		d.At[g] = e
 		if first, twice := seen[g.Target]; twice {
@@ -233,6 +235,25 @@ func (d *decoder) grants(n *yamldoc.Node, what string) []Grant {
 		seen[g.Target] = e.Line
 		if len(g.Namespaces) == 0 && !g.Cluster && len(d.Problems) == before {
 			d.Fail(e, what+" grants nothing", `write namespaces: ["*"], or name them, or cluster: true`)
+		}
+	}
+	return out
+}
+
+// serviceAccount is "namespace/name"; either may be "*".
+var serviceAccount = regexp.MustCompile(`^(\*|[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)/(\*|[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)$`)
+
+func (d *decoder) serviceAccounts(n *yamldoc.Node, what string) []string {
+	var out []string
+	for i, e := range d.List(n, what) {
+		what := fmt.Sprintf("%s[%d]", what, i)
+		var name string
+		switch {
+		case !d.Text(e, what, &name):
+		case !serviceAccount.MatchString(name):
+			d.Fail(e, fmt.Sprintf("%s %q is no service account", what, name), `write "namespace/name"; "*" stands for any namespace or any name`)
+		default:
+			out = append(out, name)
 		}
 	}
 	return out

@@ -72,6 +72,7 @@ func Run(ctx context.Context, o Options) error {
 	stop := d.keepRecord(ctx)
 	defer stop()
 	d.metrics = newMetrics(d.Environments, d.ledger.Stats)
+	d.metrics.queueNow = func() (int, time.Duration) { return d.now.Load().engine.Queue() }
 	d.metrics.registry.MustRegister(sourceMetrics{d.Sources})
 	first, err := build(o.Config, o.Version, d.book, d.metrics, d.observer(), o.Logger)
 	if err != nil {

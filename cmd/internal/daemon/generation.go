@@ -48,7 +48,7 @@ func build(cfg config.Config, version string, book *drift.Book, m *metrics, o re
 		g.targets[c.Name], drivers[c.Name] = t, t.driver
 	}
 	g.engine = reconciler.New(reconciler.Options{
-		Drivers: drivers, Refresh: g.refresh, At: g.at, Reach: g.reachOf, Observer: o, Log: log, Book: book,
+		Drivers: drivers, Refresh: g.refresh, At: g.at, Reach: g.reachOf, Observer: o, Log: log, Book: book, Version: version,
 	})
 	renderer, err := newRenderer(cfg)
 	if err != nil {
@@ -96,6 +96,9 @@ func (g *generation) follower(c config.Source, src source, renderer *render.Rend
 		a := reconciler.Assignment{
 			Spec: spec, Source: c.Name, Revision: l.snap.Revision,
 			Reach: g.reach(c, spec.Target),
+		}
+		if t := g.targets[spec.Target]; t != nil {
+			a.Identity, a.Problem = identityOf(c, spec, t.namespace)
 		}
 		a.Render = func(ctx context.Context) ([]sources.Item, error) { return f.render(ctx, l, spec) }
 		return a

@@ -26,6 +26,8 @@ type metrics struct {
 	pollTime  *prometheus.HistogramVec
 	statusNow func() []reconciler.Status
 	ledgerNow func() ledger.Stats
+	// queueNow is how many runs wait, and for how long the oldest has.
+	queueNow func() (int, time.Duration)
 	// ran holds a token after a run that did or read much.
 	ran chan struct{}
 }
@@ -103,12 +105,16 @@ var (
 	descOpen    = prometheus.NewDesc("holdfast_drifts_open", "Open drift episodes.", []string{"environment"}, nil)
 	descObjects = prometheus.NewDesc("holdfast_environment_objects", "Objects that an environment wants.", []string{"environment"}, nil)
 	descSync    = prometheus.NewDesc("holdfast_environment_sync", "1 for the word that says how an environment stands.", []string{"environment", "sync"}, nil)
+	descQueue   = prometheus.NewDesc("holdfast_runs_waiting", "Runs that wait for their turn.", nil, nil)
+	descOldest  = prometheus.NewDesc("holdfast_runs_waiting_seconds", "How long the oldest of them has waited.", nil, nil)
+	descHealth  = prometheus.NewDesc("holdfast_environment_health", "1 for the word that says how what was applied works.", []string{"environment", "health"}, nil)
+	descGates   = prometheus.NewDesc("holdfast_environment_gates", "Gates that hold something back.", []string{"environment"}, nil)
 	descAsOf    = prometheus.NewDesc("holdfast_environment_as_of_seconds", "Unix time of the last sign of life of its target's watches.", []string{"environment"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range append(ledgerDescs, descOpen, descObjects, descSync, descAsOf) {
+	for _, d := range append(ledgerDescs, descOpen, descObjects, descSync, descAsOf, descQueue, descOldest, descHealth, descGates) {
 		ch <- d
 	}
 }
@@ -117,6 +123,11 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 // cannot disagree with it.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	collectLedger(m.ledgerNow(), ch)
+	if m.queueNow != nil {
+		length, oldest := m.queueNow()
+		ch <- prometheus.MustNewConstMetric(descQueue, prometheus.GaugeValue, float64(length))
+		ch <- prometheus.MustNewConstMetric(descOldest, prometheus.GaugeValue, oldest.Seconds())
+	}
 	for _, s := range m.statusNow() {
 		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{s.Name}, labels...)...)
@@ -124,6 +135,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(descOpen, float64(s.OpenDrifts))
 		gauge(descObjects, float64(s.Objects))
 		gauge(descSync, 1, string(s.Sync))
+		gauge(descHealth, 1, string(s.Health))
+		gauge(descGates, float64(len(s.Gates)))
 		if !s.AsOf.IsZero() {
 			gauge(descAsOf, float64(s.AsOf.Unix()))
 		}

@@ -87,6 +87,9 @@ func (g *generation) assignmentIn(ctx context.Context, f *follower, name string,
 		}
 	}
 	a := f.assignment(newLease(snap), spec)
+	if a.Problem != nil {
+		return reconciler.Assignment{}, a.Problem
+	}
 	a.Render = func(ctx context.Context) ([]sources.Item, error) {
 		snap, err := open(ctx)
 		if err != nil {

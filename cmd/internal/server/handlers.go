@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -90,7 +91,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) environments(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, http.StatusOK, api.Environments{
-		Environments: orEmpty(s.opts.Engine.Environments()), Sources: s.opts.Engine.SourceProblems(),
+		Environments: orEmpty(s.opts.Engine.Environments()), Sources: s.opts.Engine.SourceProblems(), Ledger: s.ledgerProblem(),
 	})
 }
 
@@ -223,6 +224,7 @@ func (s *Server) resync(w http.ResponseWriter, r *http.Request) {
 	}
 	runs, err := s.opts.Engine.Resync(req.Environments, reconciler.Trigger{
 		Reason: reconciler.ReasonOnCall, Actor: actor(r), Verify: req.Verify, Fetch: true, Approve: req.Approve,
+		Through: req.Through, Because: req.Reason,
 	})
 	if err != nil { // an environment may have gone since it was looked up
 		writeProblem(w, r, api.Problem{Status: http.StatusConflict, Detail: err.Error()})
@@ -230,7 +232,7 @@ func (s *Server) resync(w http.ResponseWriter, r *http.Request) {
 	}
 	s.logResync(r, req, runs)
 	s.recordResync(r, req, runs)
-	s.answerRuns(w, r, runs, wait)
+	s.answerRuns(w, r, runs, wait, req.Until == "ready")
 }
 
 func (s *Server) logResync(r *http.Request, req api.ResyncRequest, runs []reconciler.Run) {
@@ -256,8 +258,9 @@ func (s *Server) recordResync(r *http.Request, req api.ResyncRequest, runs []rec
 	}
 }
 
-// answerRuns waits for the runs and answers 200 if all ended, else 202.
-func (s *Server) answerRuns(w http.ResponseWriter, r *http.Request, runs []reconciler.Run, wait time.Duration) {
+// answerRuns waits for the runs, where asked for also until all works, and
+// answers 200 if all ended, else 202.
+func (s *Server) answerRuns(w http.ResponseWriter, r *http.Request, runs []reconciler.Run, wait time.Duration, untilReady bool) {
 	status := http.StatusOK
 	ctx, cancel := s.waiting(w, r, wait)
 	defer cancel()
@@ -267,6 +270,14 @@ func (s *Server) answerRuns(w http.ResponseWriter, r *http.Request, runs []recon
 			// as it was.
 			if now, err := s.opts.Engine.Wait(ctx, run.ID); err == nil {
 				runs[i] = now
+			}
+		}
+		if wait > 0 && untilReady && s.opts.Decider != nil {
+			if now, err := s.opts.Decider.WaitReady(ctx, run.Environment); err == nil {
+				runs[i].Health, runs[i].Unready = now.Health, now.Unready
+			}
+			if h := runs[i].Health; h == reconciler.HealthProgressing {
+				status = http.StatusAccepted
 			}
 		}
 		if runs[i].Result == reconciler.Pending {
@@ -299,6 +310,15 @@ func resyncRequest(r *http.Request) (api.ResyncRequest, error) {
 	req.Verify = req.Verify || verify
 	if approve := query.Get("approve"); approve != "" {
 		req.Approve = approve
+	}
+	req.Through = append(req.Through, query["through"]...)
+	req.Reason = cmp.Or(query.Get("reason"), req.Reason)
+	req.Until = cmp.Or(query.Get("until"), req.Until)
+	switch {
+	case len(req.Through) > 0 && strings.TrimSpace(req.Reason) == "":
+		return req, errors.New("passing a hold needs a reason, which others will read")
+	case req.Until != "" && req.Until != "applied" && req.Until != "ready":
+		return req, fmt.Errorf("until must be applied or ready, and is %q", req.Until)
 	}
 	if wait := query.Get("wait"); wait != "" {
 		req.Wait = wait

@@ -35,6 +35,14 @@ func (s *Server) record(r *http.Request, a ledger.Action) {
 	s.opts.Ledger.Record(a)
 }
 
+// ledgerProblem is why nothing can be recorded now.
+func (s *Server) ledgerProblem() string {
+	if s.opts.Ledger == nil {
+		return ""
+	}
+	return s.opts.Ledger.Stats().Problem
+}
+
 // history is the query of a call, with the ledger; it answers itself if it
 // cannot be.
 func (s *Server) history(w http.ResponseWriter, r *http.Request) (q historyQuery, ok bool) {

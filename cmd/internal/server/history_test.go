@@ -180,6 +180,10 @@ func TestWithoutALedgerTheRestAnswers(t *testing.T) {
 	}
 	for _, o := range []Options{{}, {Ledger: l}} {
 		h := testServer(newFake("prod"), o).Handler(false)
+		all := decode[api.Environments](t, ask(t, h, "GET", "/api/v1/environments"))
+		if (all.Ledger != "") != (o.Ledger != nil) {
+			t.Errorf("the status says %q of the ledger", all.Ledger)
+		}
 		for target, status := range map[string]int{
 			"/api/v1/runs": 503, "/api/v1/drift/history": 503, "/api/v1/actions": 503, "/api/v1/drift?since=1h": 200, "/api/v1/environments": 200,
 		} {
