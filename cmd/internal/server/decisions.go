@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
 
@@ -75,15 +77,25 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request) {
 	holds, err := s.opts.Decider.Hold(r.Context(), reconciler.HoldRequest{
 		Environments: req.Environments, Object: req.Object, Until: until, Reason: req.Reason, Author: author(r, req.Author),
 	})
+	for i, h := range holds {
+		a := ledger.Action{Actor: h.Author, Verb: "hold", Reason: h.Reason, Until: h.Until, Outcome: h.ID}
+		if len(holds) == len(req.Environments) { // else it is on everything
+			a.Environment = req.Environments[i]
+		}
+		if h.Object != nil {
+			a.Subject = h.Object.String()
+		}
+		s.record(r, a)
+	}
 	s.answerHolds(w, r, holds, err)
 }
 
 func (s *Server) endHold(w http.ResponseWriter, r *http.Request) {
-	s.changeHold(w, r, func(api.HoldChange) (time.Time, error) { return time.Time{}, nil })
+	s.changeHold(w, r, "unhold", func(api.HoldChange) (time.Time, error) { return time.Time{}, nil })
 }
 
 func (s *Server) extendHold(w http.ResponseWriter, r *http.Request) {
-	s.changeHold(w, r, func(req api.HoldChange) (time.Time, error) {
+	s.changeHold(w, r, "extend", func(req api.HoldChange) (time.Time, error) {
 		until, err := api.End(s.opts.Now(), req.For, req.Until)
 		if err == nil && !until.After(s.opts.Now()) {
 			err = errors.New("say for how long the hold goes on from now, or until when")
@@ -92,7 +104,7 @@ func (s *Server) extendHold(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (s *Server) changeHold(w http.ResponseWriter, r *http.Request, end func(api.HoldChange) (time.Time, error)) {
+func (s *Server) changeHold(w http.ResponseWriter, r *http.Request, verb string, end func(api.HoldChange) (time.Time, error)) {
 	var req api.HoldChange
 	if !s.body(w, r, &req) {
 		return
@@ -103,6 +115,9 @@ func (s *Server) changeHold(w http.ResponseWriter, r *http.Request, end func(api
 		return
 	}
 	h, err := s.opts.Decider.EndHold(r.Context(), r.PathValue("id"), until)
+	if err == nil {
+		s.record(r, ledger.Action{Verb: verb, Subject: h.ID, Reason: h.Reason, Until: h.Until})
+	}
 	s.answerHolds(w, r, []reconciler.Hold{h}, err)
 }
 
@@ -135,6 +150,9 @@ func (s *Server) rollback(w http.ResponseWriter, r *http.Request) {
 		s.refused(w, r, err)
 		return
 	}
+	s.record(r, ledger.Action{
+		Actor: author(r, req.Author), Verb: "rollback", Environment: name, Subject: plan.Revision.Short(), Reason: req.Reason, Until: until, Outcome: run.ID,
+	})
 	s.decided(r, "rollback").Str("environment", name).Str("revision", plan.Revision.Short()).Str("run", run.ID).Msg("decided")
 	writeJSON(w, r, http.StatusOK, api.Rollback{Run: run, Plan: plan})
 }
@@ -152,6 +170,7 @@ func (s *Server) again(do func(Decider, context.Context, string, string) (reconc
 			s.refused(w, r, err)
 			return
 		}
+		s.record(r, ledger.Action{Actor: author(r, req.Author), Verb: path.Base(r.URL.Path), Environment: name, Outcome: run.ID})
 		s.decided(r, "release").Str("environment", name).Str("run", run.ID).Str("path", r.URL.Path).Msg("decided")
 		writeJSON(w, r, http.StatusOK, api.Receipts{Runs: []reconciler.Run{run}})
 	}

@@ -246,15 +246,18 @@ func (s *Server) logResync(r *http.Request, req api.ResyncRequest, runs []reconc
 
 // recordResync keeps who asked for what.
 func (s *Server) recordResync(r *http.Request, req api.ResyncRequest, runs []reconciler.Run) {
-	what := ""
-	switch {
-	case req.Approve != "":
-		what = "approve " + req.Approve
-	case req.Verify:
-		what = "verify"
+	var what []string
+	if req.Approve != "" {
+		what = append(what, "approve "+req.Approve)
+	}
+	if req.Verify {
+		what = append(what, "verify")
+	}
+	if len(req.Through) > 0 {
+		what = append(what, "through "+strings.Join(req.Through, " "))
 	}
 	for _, run := range runs {
-		s.record(r, ledger.Action{Verb: "resync", Environment: run.Environment, Subject: what, Outcome: run.ID})
+		s.record(r, ledger.Action{Verb: "resync", Environment: run.Environment, Subject: strings.Join(what, ", "), Reason: req.Reason, Outcome: run.ID})
 	}
 }
 

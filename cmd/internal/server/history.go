@@ -31,7 +31,10 @@ func (s *Server) record(r *http.Request, a ledger.Action) {
 	if s.opts.Ledger == nil {
 		return
 	}
-	a.At, a.Actor, a.Request = s.opts.Now(), actor(r), requestID(r)
+	a.At, a.Request = s.opts.Now(), requestID(r)
+	if a.Actor == "" {
+		a.Actor = actor(r)
+	}
 	s.opts.Ledger.Record(a)
 }
 
