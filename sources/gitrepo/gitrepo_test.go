@@ -2,7 +2,6 @@ package gitrepo_test
 
 import (
 	"net/http"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,9 +14,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childDir); dir != "" {
-		os.Exit(child(dir))
-	}
+	sourcetest.Child(func(url, dir string) (sourcetest.Source, error) {
+		return gitrepo.Open(gitrepo.Options{Name: "web", URL: url, Ref: "main", Dir: dir})
+	})
 	goleak.VerifyTestMain(m)
 }
 
@@ -59,18 +58,20 @@ func (f *fixture) open(t *testing.T, change ...func(*gitrepo.Options)) *gitrepo.
 	return r
 }
 
+// harness is for the laws and cases of all sources.
+func (f *fixture) harness() sourcetest.Harness {
+	return sourcetest.Harness{
+		Write:   func(t *testing.T, files sourcetest.Files) { f.commit(t, files) },
+		Open:    func(t *testing.T) sourcetest.Source { return f.open(t) },
+		Restart: func(s sourcetest.Source) { s.(*gitrepo.Repo).Close() },
+		Names:   f.origin.URL,
+		Break: func(*testing.T) func() {
+			f.server.SetFault(gitserver.Status(http.StatusBadGateway))
+			return func() { f.server.SetFault(nil) }
+		},
+	}
+}
+
 func TestLaws(t *testing.T) {
-	sourcetest.Run(t, func(t *testing.T) sourcetest.Harness {
-		f := newFixture(t)
-		return sourcetest.Harness{
-			Write:   func(t *testing.T, files sourcetest.Files) { f.commit(t, files) },
-			Open:    func(t *testing.T) sourcetest.Source { return f.open(t) },
-			Restart: func(s sourcetest.Source) { s.(*gitrepo.Repo).Close() },
-			Names:   f.origin.URL,
-			Break: func(*testing.T) func() {
-				f.server.SetFault(gitserver.Status(http.StatusBadGateway))
-				return func() { f.server.SetFault(nil) }
-			},
-		}
-	})
+	sourcetest.Run(t, func(t *testing.T) sourcetest.Harness { return newFixture(t).harness() })
 }

@@ -146,6 +146,32 @@ func TestLastIsOfTheReferenceThatIsFollowed(t *testing.T) {
 	sourcetest.WantLast(t, f.open(t, tag("v2")), "a", "1")
 }
 
+// cache is the fixture's cache for the cases that are those of all sources with
+// one on disk.
+func (f *fixture) cache(t *testing.T) sourcetest.Cache {
+	t.Helper()
+	return sourcetest.Cache{Harness: f.harness(), URL: f.server.URL(repository), Dir: &f.dir, Left: func(t *testing.T) (left []string) {
+		t.Helper()
+		all := trees(t, f.dir)
+		for _, name := range sourcetest.FilesBelow(t, f.dir) {
+			if base := filepath.Base(name); base != "content" && base != "index.json" && base != "last.json" {
+				left = append(left, name)
+			}
+		}
+		if len(all) > 1 {
+			left = append(left, all[1:]...)
+		}
+		return left
+	}}
+}
+
+func TestDiskFull(t *testing.T) { sourcetest.DiskFull(t, newFixture(t).cache(t)) }
+
+func TestKilledAtAnyPoint(t *testing.T) {
+	t.Run("of a first fetch", func(t *testing.T) { sourcetest.Killed(t, newFixture(t).cache(t), true) })
+	t.Run("of a later fetch", func(t *testing.T) { sourcetest.Killed(t, newFixture(t).cache(t), false) })
+}
+
 func TestMisbehavingRegistry(t *testing.T) {
 	f := newFixture(t)
 	f.write(t, sourcetest.Files{"a": "1"})

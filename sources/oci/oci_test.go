@@ -19,7 +19,12 @@ import (
 	"github.com/holdfast-gitops/holdfast/sources/oci"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	sourcetest.Child(func(url, dir string) (sourcetest.Source, error) {
+		return oci.Open(oci.Options{Name: "web", URL: url, Dir: dir, Insecure: true})
+	})
+	goleak.VerifyTestMain(m)
+}
 
 const repository = "team/web"
 
@@ -63,20 +68,22 @@ func (f *fixture) open(t *testing.T, change ...func(*oci.Options)) *oci.Artifact
 	return a
 }
 
+// harness is for the laws and cases of all sources.
+func (f *fixture) harness() sourcetest.Harness {
+	return sourcetest.Harness{
+		Write:   func(t *testing.T, files sourcetest.Files) { f.write(t, files) },
+		Open:    func(t *testing.T) sourcetest.Source { return f.open(t) },
+		Restart: func(s sourcetest.Source) { s.(*oci.Artifact).Close() },
+		Names:   f.server.URL(repository),
+		Break: func(*testing.T) func() {
+			f.server.SetFault(gitserver.Status(http.StatusBadGateway))
+			return func() { f.server.SetFault(nil) }
+		},
+	}
+}
+
 func TestLaws(t *testing.T) {
-	sourcetest.Run(t, func(t *testing.T) sourcetest.Harness {
-		f := newFixture(t)
-		return sourcetest.Harness{
-			Write:   func(t *testing.T, files sourcetest.Files) { f.write(t, files) },
-			Open:    func(t *testing.T) sourcetest.Source { return f.open(t) },
-			Restart: func(s sourcetest.Source) { s.(*oci.Artifact).Close() },
-			Names:   f.server.URL(repository),
-			Break: func(*testing.T) func() {
-				f.server.SetFault(gitserver.Status(http.StatusBadGateway))
-				return func() { f.server.SetFault(nil) }
-			},
-		}
-	})
+	sourcetest.Run(t, func(t *testing.T) sourcetest.Harness { return newFixture(t).harness() })
 }
 
 func tag(name string) func(*oci.Options)    { return func(o *oci.Options) { o.Ref = name } }
