@@ -43,8 +43,8 @@ type GitHubApp struct {
 	BaseURL string `json:"baseURL,omitempty"`
 }
 
-// followed are the keys of which one says what of a repository is followed.
-var followed = []string{"ref", "branch", "tag", "commit", "semver"}
+// refKeys are the keys of which one says what of a repository is followed.
+var refKeys = []string{"ref", "branch", "tag", "commit", "semver"}
 
 // gitFields are the keys of a source that only a git repository has.
 func (d *decoder) gitFields(what string, s *Source) []yamldoc.Field {
@@ -172,13 +172,13 @@ var digits = regexp.MustCompile(`^[0-9]{1,20}$`)
 // checkGit checks what has to do with more than one key of a repository.
 func (d *decoder) checkGit(n *yamldoc.Node, s *Source, what string) {
 	var named []string
-	for _, key := range followed {
+	for _, key := range refKeys {
 		if v := n.Get(key); v != nil && !v.IsNull() {
 			named = append(named, key)
 		}
 	}
 	if len(named) > 1 {
-		d.Fail(n, what+" has "+strings.Join(named, " and "), "one of "+strings.Join(followed, ", ")+" is followed")
+		d.Fail(n, what+" has "+strings.Join(named, " and "), "one of "+strings.Join(refKeys, ", ")+" is followed")
 	}
 	if at := d.At[&s.Semver]; at != nil {
 		if err := gitrepo.CheckSemver(s.Semver); err != nil {
