@@ -156,3 +156,20 @@ func BenchmarkGoGitFetchOneChange(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkDescends asks what lies between two commits that are 300 apart.
+func BenchmarkDescends(b *testing.B) {
+	origin, repo := benchRepo(b, 1000)
+	origin.Git(b, "", "config", "uploadpack.allowFilter", "true")
+	ids := []string{origin.Git(b, "", "rev-parse", "main")}
+	for i := range 300 {
+		ids = append(ids, origin.Commit(b, sourcetest.Files{"dir0/file0.yaml": fmt.Sprint(i)}))
+	}
+	for i := 0; b.Loop(); i++ {
+		// Another pair each time, since the last answer is kept.
+		got, err := repo.Descends(b.Context(), ids[i%2], ids[300])
+		if err != nil || got != gitrepo.Descends {
+			b.Fatal(got, err)
+		}
+	}
+}
