@@ -184,6 +184,15 @@ func TestImplicitIsOneEnvironment(t *testing.T) {
 			},
 		},
 		{
+			name: "an artifact",
+			o:    ImplicitOptions{Repo: "oci://registry.example.org/team/config", Ref: "v1"},
+			want: Source{
+				Name: "config", URL: "oci://registry.example.org/team/config", Ref: "v1", Interval: DefaultInterval,
+				Implicit: &environment.Spec{Name: "config", Path: "."},
+				Grants:   []Grant{{Target: "default", ContextNamespace: true}},
+			},
+		},
+		{
 			name: "a directory",
 			o:    ImplicitOptions{Repo: dir, Path: "apps"},
 			want: Source{
@@ -229,6 +238,8 @@ func TestImplicitRefusesWhatItCannotFollow(t *testing.T) {
 		{ImplicitOptions{Repo: filepath.Join(bare, "HEAD")}, "is a file"},
 		{ImplicitOptions{Repo: dir, Ref: "main"}, "has no ref"},
 		{ImplicitOptions{Repo: "https://robot:hunter2@git.example.org/shop"}, "holds credentials"},
+		{ImplicitOptions{Repo: "oci://robot:hunter2@registry.example.org/x"}, "holds credentials"},
+		{ImplicitOptions{Repo: "oci://registry.example.org/x", Ref: "a/b"}, "no valid tag"},
 		{ImplicitOptions{Repo: dir, Path: "../etc"}, "leads out"},
 		{ImplicitOptions{Repo: dir, Path: "/etc"}, "leads out"},
 		{ImplicitOptions{Repo: dir, Grant: "all"}, "allowed are namespace, cluster"},

@@ -31,7 +31,8 @@ const (
 
 // ImplicitOptions are what is said on the command line instead of in a file.
 type ImplicitOptions struct {
-	// Repo is the URL of a git repository, or an existing local directory.
+	// Repo is the URL of a git repository or an OCI artifact, or an existing local
+	// directory.
 	Repo string
 	// Ref is a branch, a tag or a commit; empty is the default branch.
 	Ref string
@@ -87,7 +88,7 @@ func Implicit(o ImplicitOptions) (Config, error) {
 // locate sets the source's URL or directory, and returns what to name it after.
 func (s *Source) locate(repo string) (base string, err error) {
 	if repo == "" {
-		return "", sources.Problem{Message: "--repo is empty", Hint: "give the https:// url of a repository, or a local directory"}
+		return "", sources.Problem{Message: "--repo is empty", Hint: "give the https:// url of a repository, the oci:// url of an artifact, or a local directory"}
 	}
 	if !strings.Contains(repo, "://") {
 		if info, err := os.Stat(repo); err == nil {
@@ -95,6 +96,9 @@ func (s *Source) locate(repo string) (base string, err error) {
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("look at %s: %w", repo, err)
 		}
+	}
+	if strings.HasPrefix(repo, ociScheme) {
+		return s.locateArtifact(repo)
 	}
 	if message, hint := checkURL(repo); message != "" {
 		if !strings.Contains(repo, "://") && !strings.Contains(repo, "@") {

@@ -2,7 +2,9 @@ package config
 
 import (
 	"cmp"
+	"path"
 
+	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/oci"
 )
 
@@ -25,4 +27,16 @@ func (d *decoder) checkNotOCI(s *Source, what string) {
 	if file := &s.Credentials.DockerConfigFile; *file != "" {
 		d.Fail(cmp.Or(d.At[file], at), what+".credentials.dockerConfigFile is for an OCI artifact, and this is none", "")
 	}
+}
+
+// locateArtifact follows the OCI artifact that was named on the command line.
+func (s *Source) locateArtifact(repo string) (base string, err error) {
+	if err := oci.CheckURL(repo); err != nil {
+		return "", sources.Problem{Message: "--repo: " + err.Error()}
+	}
+	if err := oci.CheckReference(s.Ref, ""); err != nil {
+		return "", sources.Problem{Message: "--ref: " + err.Error()}
+	}
+	s.URL = repo
+	return path.Base(repo), nil
 }
