@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -128,12 +129,16 @@ func fieldsOf(s environment.Spec) map[string]any {
 	return out
 }
 
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 // FuzzEnvironment checks that no text makes Find panic, and that a spec that
 // comes out of it is one that can be used.
 func FuzzEnvironment(f *testing.F) {
 	f.Add("apiVersion: holdfast.dev/v1alpha1\nkind: Environment\nmetadata: {name: a}\nspec: {path: apps, adoptFrom: ['*']}\n")
 	f.Add("apiVersion: holdfast.dev/v1alpha1\nkind: Environment\nmetadata: &m {name: a, labels: *m}\nspec: {drift: {mode: reprot}}\n---\n--- x")
 	f.Add("apiVersion: holdfast.dev/v1alpha1\n? [a]\n: b\nspec: [")
+	f.Add("apiVersion: holdfast.dev/v1alpha1\nkind: Blueprint\nmetadata: {name: b}\nspec: {path: apps, parameters: {x: {type: int, enum: [1]}, y: {pattern: '['}}}\n---\napiVersion: holdfast.dev/v1alpha1\nkind: Environment\nmetadata: {name: e}\nspec: {extends: b, with: {x: 1, y: null}, namespace: 'n-${x}', patches: [{patch: 'a: ${y|text}'}]}\n")
+	f.Add("apiVersion: holdfast.dev/v1alpha1\nkind: Environment\nmetadata: {name: p}\nspec: {preview: {branches: ['**', 'a?']}, namespace: 'n-${branchSlug}', helm: {values: {<<: {a: 1}}, valuesFrom: [{}]}, windows: [{schedule: '* * * * *'}], health: {checks: [{ready: 'self.x'}]}}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		tree := treetest.New(map[string]string{"env.yaml": text, "apps/x": ""})
 		repo, err := environment.Read(tree, ".")
@@ -144,8 +149,16 @@ func FuzzEnvironment(f *testing.F) {
 			if s.Name == "" || s.Target == "" || s.Line < 1 {
 				t.Errorf("incomplete spec %+v", s)
 			}
-			if info, err := tree.Stat(s.Path); err != nil || !info.IsDir() {
+			if info, err := tree.Stat(s.Path); s.Source == nil && (err != nil || !info.IsDir()) {
 				t.Errorf("path %q is no folder of the tree", s.Path)
+			}
+			if repo.Show(s.Name) == nil {
+				t.Errorf("%q cannot be shown", s.Name)
+			}
+		}
+		for _, tpl := range repo.Templates {
+			if spec, err := tpl.For("feature/Ä b", "0123"); err == nil && !dnsLabel.MatchString(spec.Name) {
+				t.Errorf("a preview is called %q", spec.Name)
 			}
 		}
 		for _, b := range repo.Broken {

@@ -88,6 +88,7 @@ func (f *follower) again(ctx context.Context, t reconciler.Trigger) error {
 	f.elsewhere.look(ctx, f.repo, f.offline)
 	all, nameless, complete := f.assignments(f.now())
 	f.engine.Assign(ctx, f.name, all, complete, t)
+	f.elsewhere.settle()
 	return nameless.Err()
 }
 
@@ -111,6 +112,8 @@ func (e *elsewhere) needed(repo *environment.Repository) bool {
 // whatever is not among them is not asked for any more.
 func (f *follower) assignments(now time.Time) (all []reconciler.Assignment, nameless sources.Problems, complete bool) {
 	complete = true
+	f.elsewhere.next = map[string]apart{}
+	defer func() { f.elsewhere.tell(f.elsewhere.next) }()
 	for _, s := range f.repo.Specs {
 		all = append(all, f.assign(s))
 	}
@@ -161,6 +164,7 @@ func (f *follower) assignAt(p place, s environment.Spec) reconciler.Assignment {
 		}
 		return f.broken(s.Name, s.File, s.Line, trouble)
 	}
+	f.elsewhere.next[s.Name] = apart{spec: s, place: p}
 	a := f.assignment(c.held, s)
 	a.Trouble = f.elsewhere.trouble(p, c.err)
 	return a

@@ -50,17 +50,28 @@ type content struct {
 	// held is the newest snapshot that could be had, err why there is no newer.
 	held *lease
 	err  error
+	// old are the leases before held, which count until the environments have
+	// been assigned the new one.
+	old []*lease
 }
 
 func (c *content) hold(l *lease) {
 	if c.held != nil {
-		c.held.release()
+		c.old = append(c.old, c.held)
 	}
 	c.held = l
 }
 
+func (c *content) settle() {
+	for _, l := range c.old {
+		l.release()
+	}
+	c.old = nil
+}
+
 func (c *content) close() {
 	c.hold(nil)
+	c.settle()
 	if x, ok := c.source.(interface{ Close() }); ok {
 		x.Close()
 	}
@@ -78,9 +89,20 @@ type elsewhere struct {
 	// the sources of which nothing newer could be learned, and why.
 	branches map[string]map[string]string
 	unlisted map[string]error
+	// next is what apart becomes, gone what is not needed any more.
+	next map[string]apart
+	gone []*content
 
 	mu   sync.Mutex
 	uses map[string]bool
+	// apart are the environments whose files come from a place, by name.
+	apart map[string]apart
+}
+
+// apart is an environment whose files do not lie beside its spec.
+type apart struct {
+	spec  environment.Spec
+	place place
 }
 
 func newElsewhere(own string, other func(string) (*follower, error)) *elsewhere {
@@ -88,6 +110,22 @@ func newElsewhere(own string, other func(string) (*follower, error)) *elsewhere 
 		own: own, other: other, contents: map[place]*content{},
 		branches: map[string]map[string]string{}, unlisted: map[string]error{}, uses: map[string]bool{},
 	}
+}
+
+// tell makes the environments that are apart known to those who do not hold work.
+func (e *elsewhere) tell(all map[string]apart) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.apart = all
+}
+
+// noted is the environment of a name, if it is apart. It may be called at any
+// time.
+func (e *elsewhere) noted(name string) (apart, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a, ok := e.apart[name]
+	return a, ok
 }
 
 // using are the sources that files are taken from. It may be called at any time.
@@ -139,7 +177,7 @@ func (e *elsewhere) look(ctx context.Context, repo *environment.Repository, offl
 	e.mu.Unlock()
 	for p, c := range e.contents {
 		if _, still := wanted[p]; !still {
-			c.close()
+			e.gone = append(e.gone, c)
 			delete(e.contents, p)
 		}
 	}
@@ -256,7 +294,19 @@ func (e *elsewhere) newest(ctx context.Context, p place, c *content, offline boo
 	return newLease(snap), nil
 }
 
+// settle ends what counted until the environments were assigned anew.
+func (e *elsewhere) settle() {
+	for _, c := range e.gone {
+		c.close()
+	}
+	e.gone = nil
+	for _, c := range e.contents {
+		c.settle()
+	}
+}
+
 func (e *elsewhere) close() {
+	e.settle()
 	for _, c := range e.contents {
 		c.close()
 	}

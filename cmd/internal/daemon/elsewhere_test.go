@@ -101,11 +101,14 @@ func newBench(t *testing.T, all ...config.Source) *bench {
 		f := b.follower(c, src, renderer, m, zerolog.Nop())
 		f.assignment = func(l *lease, spec environment.Spec) reconciler.Assignment {
 			return reconciler.Assignment{Spec: spec, Revision: l.snap.Revision, Render: func(ctx context.Context) ([]sources.Item, error) {
-				req := render.For(spec)
-				req.Tree = l.snap.Tree
-				out, err := renderer.Render(ctx, req)
-				return out.Items, err
+				return f.render(ctx, l, spec)
 			}}
+		}
+		f.render = func(ctx context.Context, l *lease, spec environment.Spec) ([]sources.Item, error) {
+			req := render.For(spec)
+			req.Tree = l.snap.Tree
+			out, err := renderer.Render(ctx, req)
+			return out.Items, err
 		}
 		b.told[c.Name] = &told{}
 		f.engine = b.told[c.Name]
@@ -175,6 +178,13 @@ func TestFilesComeFromAnotherSourceAndRef(t *testing.T) {
 	}
 	after := "head " + at("main", second) + body("two") + refused + "\ntagged " + at("v1", first) + body("one") + unknown
 	same(t, after, b.after("specs"))
+
+	older, err := b.at(t.Context(), "specs", "head", first)
+	if err != nil || older.Revision.ID != first || older.Spec.Name != "head" {
+		t.Errorf("the files at an older revision: %+v, %v", older, err)
+	} else if items, err := older.Render(t.Context()); err != nil || !strings.Contains(string(items[0].Body), `"one"`) {
+		t.Errorf("rendered: %v, %v", items, err)
+	}
 
 	manifests.Tag(t, "v1", second, "")
 	after = strings.Replace(after, "tagged "+at("v1", first)+body("one"), "tagged "+at("v1", second)+body("two"), 1)

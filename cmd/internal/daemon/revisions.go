@@ -33,8 +33,46 @@ func (g *generation) at(ctx context.Context, source, name, revision string) (rec
 	if f == nil {
 		return reconciler.Assignment{}, fmt.Errorf("no source %q in the configuration", source)
 	}
+	if a, ok := f.elsewhere.noted(name); ok {
+		return f.apartAt(ctx, a, revision)
+	}
 	open := func(ctx context.Context) (*sources.Snapshot, error) { return f.snapshotAt(ctx, revision) }
 	return g.assignmentIn(ctx, f, name, open)
+}
+
+// apartAt is the assignment of an environment whose files lie elsewhere, with
+// those at a revision of that place and the spec in force: its own history is
+// another.
+func (f *follower) apartAt(ctx context.Context, a apart, revision string) (reconciler.Assignment, error) {
+	other, err := f.elsewhere.other(a.place.source)
+	if err != nil {
+		return reconciler.Assignment{}, err
+	}
+	open := func(ctx context.Context) (*sources.Snapshot, error) { return other.snapshotAt(ctx, revision) }
+	snap, err := open(ctx)
+	if err != nil {
+		return reconciler.Assignment{}, err
+	}
+	defer snap.Close()
+	return f.reopening(f.assignment(newLease(snap), a.spec), open)
+}
+
+// reopening is an assignment that opens its snapshot anew for each render.
+func (f *follower) reopening(a reconciler.Assignment, open func(context.Context) (*sources.Snapshot, error)) (reconciler.Assignment, error) {
+	if a.Problem != nil {
+		return reconciler.Assignment{}, a.Problem
+	}
+	spec := a.Spec
+	a.Render = func(ctx context.Context) ([]sources.Item, error) {
+		snap, err := open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		l := newLease(snap)
+		defer l.release()
+		return f.render(ctx, l, spec)
+	}
+	return a, nil
 }
 
 // snapshotAt is the source's files at a commit, or at the head of another ref.
@@ -86,20 +124,7 @@ func (g *generation) assignmentIn(ctx context.Context, f *follower, name string,
 			Message: "takes its files from another source or ref, of which the revision that belongs to this one is not known",
 		}
 	}
-	a := f.assignment(newLease(snap), spec)
-	if a.Problem != nil {
-		return reconciler.Assignment{}, a.Problem
-	}
-	a.Render = func(ctx context.Context) ([]sources.Item, error) {
-		snap, err := open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		l := newLease(snap)
-		defer l.release()
-		return f.render(ctx, l, spec)
-	}
-	return a, nil
+	return f.reopening(f.assignment(newLease(snap), spec), open)
 }
 
 func specNamed(repo *environment.Repository, name string, at sources.Revision) (environment.Spec, error) {
