@@ -20,8 +20,9 @@ func (r *Renderer) Build(ctx context.Context, tree sources.Tree, dir, file strin
 	return items, rec.inputs(), err
 }
 
-// LoadListed loads a folder without kustomize, and says whether that is the same.
-func (r *Renderer) LoadListed(tree sources.Tree, dir string) ([]sources.Item, bool, error) {
+// LoadListed loads a folder without kustomize but for what it changes, and says
+// whether that is the same.
+func (r *Renderer) LoadListed(ctx context.Context, tree sources.Tree, dir string) ([]sources.Item, bool, error) {
 	rec := newRecorder(tree, r.o)
 	s := &scanner{rec: rec}
 	if err := s.scan(dir); err != nil {
@@ -31,5 +32,9 @@ func (r *Renderer) LoadListed(tree sources.Tree, dir string) ([]sources.Item, bo
 	if !ok {
 		return nil, false, nil
 	}
-	return r.loadListed(rec, files, r.o.Manifest)
+	items, ok, err := r.loadListed(rec, files, r.o.Manifest)
+	if !ok || err != nil {
+		return nil, false, err
+	}
+	return r.light(ctx, rec, s.folders[dir], items)
 }

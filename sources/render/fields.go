@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"sigs.k8s.io/kustomize/api/types"
 
+	"github.com/holdfast-gitops/holdfast/sources/environment"
 	"github.com/holdfast-gitops/holdfast/sources/manifest"
 )
 
@@ -91,6 +92,11 @@ func (r *reader) field(key, value *yaml.Node) error {
 		return r.each(value, name, as)
 	}
 	r.k.listOnly = false
+	if key.Value == "images" || key.Value == "replicas" {
+		r.changes(key.Value, value)
+		return nil
+	}
+	r.k.light = false
 	switch name := key.Value; name {
 	case "bases":
 		return r.each(value, name, as)
@@ -114,13 +120,37 @@ func (r *reader) field(key, value *yaml.Node) error {
 	return nil
 }
 
+// changes reads images or replicas. What has another form than ours is left to
+// kustomize.
+func (r *reader) changes(field string, value *yaml.Node) {
+	var images []types.Image
+	var replicas []types.Replica
+	into := any(&images)
+	if field == "replicas" {
+		into = &replicas
+	}
+	if value.Decode(into) != nil {
+		r.k.light = false
+		return
+	}
+	for _, i := range images {
+		if i.TagSuffix != "" || i.Name == "" {
+			r.k.light = false
+		}
+		r.k.images = append(r.k.images, environment.Image{Name: i.Name, NewName: i.NewName, NewTag: i.NewTag, Digest: i.Digest})
+	}
+	for _, c := range replicas {
+		r.k.replicas = append(r.k.replicas, environment.Replica{Name: c.Name, Count: c.Count})
+	}
+}
+
 // each checks the references in a list.
 func (r *reader) each(list *yaml.Node, field string, as use) error {
 	if list.Kind != yaml.SequenceNode {
 		if list.Kind != yaml.ScalarNode || list.ShortTag() != "!!null" {
 			r.s.problem(r.k, list, field+" must be a list", "")
 		}
-		r.k.listOnly = false
+		r.k.listOnly, r.k.light = false, false
 		return nil
 	}
 	for _, n := range list.Content {

@@ -2,8 +2,10 @@ package render
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-gitops/holdfast/sources"
@@ -36,6 +38,20 @@ func (r *Renderer) loadListed(rec *recorder, files []string, o manifest.Options)
 		return nil, false, nil
 	}
 	return items, true, nil
+}
+
+// light changes images and replicas as the kustomization says, and lets kustomize
+// see only the objects that this can be about. It says whether the result is what
+// kustomize would give for all.
+func (r *Renderer) light(ctx context.Context, rec *recorder, k *kustomization, items []sources.Item) ([]sources.Item, bool, error) {
+	for _, c := range k.replicas {
+		if !slices.ContainsFunc(items, func(i sources.Item) bool { return scales(i, c) }) {
+			return nil, false, nil // kustomize refuses it in its own words
+		}
+	}
+	req := Request{Spec: sources.Origin{File: k.file}, Images: k.images, Replicas: k.replicas}
+	items, err := r.override(ctx, rec, req, items)
+	return items, err == nil, err
 }
 
 // kustomizeMarks are in the name of every annotation by which an object tells

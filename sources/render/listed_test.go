@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,7 +46,7 @@ func TestListedEqualsKustomize(t *testing.T) {
 	for seed := range uint64(rounds) {
 		files := randomTree(rand.New(rand.NewPCG(seed, 1)))
 		tree := treetest.New(files)
-		listed, same, err := r.LoadListed(tree, ".")
+		listed, same, err := r.LoadListed(t.Context(), tree, ".")
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
@@ -65,6 +67,57 @@ func TestListedEqualsKustomize(t *testing.T) {
 	}
 }
 
+// TestLightEqualsKustomize does the same for kustomizations that also change
+// images and replicas.
+func TestLightEqualsKustomize(t *testing.T) {
+	rounds := 20
+	switch {
+	case os.Getenv("HOLDFAST_LONG") != "":
+		rounds = 200
+	case testing.Short() || render.RaceEnabled:
+		rounds = 4
+	}
+	r := render.New(render.Options{})
+	alike := 0
+	for seed := range uint64(rounds) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		files := randomTree(rnd)
+		var names []string
+		for _, text := range files {
+			for _, m := range deploymentName.FindAllStringSubmatch(text, -1) {
+				names = append(names, m[1])
+			}
+		}
+		slices.Sort(names)
+		changes := "images:\n- {name: a, newTag: \"2\"}\n- {name: registry.example.com/x, newName: other.example.com/y, digest: \"sha256:" + strings.Repeat("a", 64) + "\"}\n- {name: z, newName: zz}\n"
+		if len(names) > 0 {
+			changes += "replicas:\n- {name: " + names[rnd.IntN(len(names))] + ", count: 7}\n"
+		}
+		files["kustomization.yaml"] += changes
+		tree := treetest.New(files)
+		light, same, err := r.LoadListed(t.Context(), tree, ".")
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if !same {
+			continue
+		}
+		alike++
+		built, _, err := r.Build(t.Context(), tree, ".", "kustomization.yaml")
+		if err != nil {
+			t.Fatalf("seed %d: %v\n%v", seed, err, files)
+		}
+		if diff := cmp.Diff(bodies(built), bodies(light)); diff != "" {
+			t.Errorf("seed %d: -kustomize +light:\n%s", seed, diff)
+		}
+	}
+	if alike < rounds/2 {
+		t.Errorf("only %d of %d trees were loaded that way", alike, rounds)
+	}
+}
+
+var deploymentName = regexp.MustCompile(`kind: Deployment\nmetadata: {name: (\w+)`)
+
 // TestListedLeavesToKustomize has the objects that kustomize changes, refuses or
 // drops even when it is only to list them.
 func TestListedLeavesToKustomize(t *testing.T) {
@@ -81,7 +134,7 @@ func TestListedLeavesToKustomize(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree := treetest.New(map[string]string{"kustomization.yaml": "resources: [a.yaml]\n", "a.yaml": file})
-			if items, same, err := render.New(render.Options{}).LoadListed(tree, "."); same || err != nil {
+			if items, same, err := render.New(render.Options{}).LoadListed(t.Context(), tree, "."); same || err != nil {
 				t.Errorf("loaded %v, error %v", items, err)
 			}
 		})
@@ -95,6 +148,8 @@ var fragments = []string{
 	"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: NAME\n  annotations: {}\n  labels:\n  creationTimestamp: null\ndata:\n  text: |\n    a\n\n    b # no comment\n  folded: >-\n    a\n    b\n  plain: a\n    b\n",
 	"# comment\n\napiVersion: v1\nkind: Secret\nmetadata: {name: NAME, namespace: web}\nstringData: {a: b, c: \"<&>\"}\ndata: {a: eA==}\n",
 	"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: NAME, namespace: web, annotations: {a: \"1\", b: 'true'}, finalizers: [x]}\nspec:\n  replicas: 9007199254740993\n  template: {metadata: {creationTimestamp: null}, spec: {serviceAccountName: sa, containers: [{name: c, image: 'a:1', env: [{name: A, value: \"\"}], resources: {limits: {cpu: 0.5, memory: 1Gi}}}], volumes: [{name: v, configMap: {name: missing}}]}}\nstatus: {}\n",
+	"apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: NAME}\nspec: {schedule: '@daily', jobTemplate: {spec: {template: {spec: {initContainers: [{name: i, image: 'registry.example.com/x@sha256:00'}], containers: [{name: c, image: a}]}}}}}\n",
+	"apiVersion: example.com/v1\nkind: Runner\nmetadata: {name: NAME}\nspec: {replicas: 1, containers: [{image: 'registry.example.com/x:1'}], other: {containers: [{image: 'a:7'}], image: 'a:1'}}\n",
 	"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: NAME, namespace: web}\nimagePullSecrets: [{name: missing}]\n",
 	"apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: NAME, namespace: web}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: r}\nsubjects:\n- {kind: ServiceAccount, name: NAME, namespace: web}\n- {kind: User, name: someone, apiGroup: rbac.authorization.k8s.io}\n",
 	"apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: NAME}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: r}\nsubjects:\n- {kind: ServiceAccount, name: elsewhere, namespace: other}\n",

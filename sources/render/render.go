@@ -293,8 +293,13 @@ func (r *Renderer) kustomize(ctx context.Context, rec *recorder, req Request) ([
 	o := r.reading(rec, req)
 	if files, ok := s.listed(req.Path); ok {
 		items, ok, err := r.loadListed(rec, files, o)
-		if ok || err != nil {
-			return items, err
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			if items, ok, err = r.light(ctx, rec, s.folders[req.Path], items); ok || err != nil {
+				return items, err
+			}
 		}
 	}
 	return r.build(ctx, rec, s, req.Path, o)

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/kustomize/api/konfig"
 
 	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
 	"github.com/holdfast-gitops/holdfast/sources/manifest"
 )
 
@@ -41,6 +42,10 @@ type kustomization struct {
 	// listOnly says that it does nothing but list resources.
 	listOnly  bool
 	resources []string
+	// light says that beside listing it changes at most images and replicas.
+	light    bool
+	images   []environment.Image
+	replicas []environment.Replica
 }
 
 // use says what a reference's target is needed as.
@@ -93,7 +98,7 @@ func (s *scanner) folder(dir string, stack []string, as use) error {
 		})
 		return nil
 	}
-	k := &kustomization{dir: dir, file: names[0], listOnly: true}
+	k := &kustomization{dir: dir, file: names[0], listOnly: true, light: true}
 	s.folders[dir] = k
 	if len(s.folders) > maxKustomizations || len(stack) > maxNesting {
 		return sources.Problems{{File: k.file, Message: "too many kustomizations, or too deeply nested"}}
@@ -104,7 +109,7 @@ func (s *scanner) folder(dir string, stack []string, as use) error {
 	}
 	root := s.parse(k.file, data)
 	if root == nil {
-		k.listOnly = false
+		k.listOnly, k.light = false, false
 		return nil
 	}
 	r := &reader{s: s, k: k, stack: append(stack[:len(stack):len(stack)], dir), as: as}
@@ -229,14 +234,15 @@ func (r *reader) descend(n *yaml.Node, field, dir string, as use) error {
 	return nil
 }
 
-// listed is the files that a folder's kustomization stands for, if it and all
-// that it refers to do nothing but list resources.
+// listed is the files that a folder's kustomization stands for, if all that it
+// refers to do nothing but list resources, and itself at most changes images and
+// replicas beside.
 func (s *scanner) listed(dir string) ([]string, bool) {
 	var files []string
 	var expand func(dir string) bool
-	expand = func(dir string) bool {
-		k := s.folders[dir]
-		if k == nil || !k.listOnly || k.component || len(k.resources) == 0 {
+	expand = func(at string) bool {
+		k := s.folders[at]
+		if k == nil || !k.listOnly && (at != dir || !k.light) || k.component || len(k.resources) == 0 {
 			return false
 		}
 		for _, full := range k.resources {
