@@ -20,6 +20,8 @@ type choice struct {
 	// gates are all that are active.
 	gates []Gate
 	state State
+	// dry: it is only asked what would be chosen.
+	dry bool
 	// wake is when a gate may open or close by itself; zero for never.
 	wake time.Time
 }
@@ -32,12 +34,17 @@ func (w *worker) choose(ctx context.Context, d Driver, a Assignment, t Trigger) 
 	if err != nil {
 		return choice{}, err
 	}
-	c := choice{a: a, state: state}
+	c := choice{a: a, state: state, dry: t.Reason == 0}
 	for _, h := range state.activeHolds(now) {
 		if !t.passes(h.ID) {
 			c.gates = append(c.gates, h.gate())
 		}
 		c.wake = earliest(c.wake, h.Until)
+		if warn := h.Until.Add(-holdWarning); warn.After(now) {
+			c.wake = earliest(c.wake, warn)
+		} else {
+			w.warn(h)
+		}
 	}
 	if pin := state.pinned(now); pin != nil {
 		c.gates = append(c.gates, pin.gate())
@@ -75,11 +82,27 @@ func (w *worker) gatesFor(a Assignment, state State) []Gate {
 	if pin := state.pinned(now); pin != nil {
 		return append(out, pin.gate())
 	}
-	waits, err := w.waits(a, state, now, &choice{})
+	waits, err := w.waits(a, state, now, &choice{dry: true})
 	if err != nil {
 		waits = []Gate{{Kind: GateWindow, Why: err.Error()}}
 	}
 	return append(out, waits...)
+}
+
+// holdWarning is how long before its end a hold is told about.
+const holdWarning = 15 * time.Minute
+
+// warn says once that a hold ends soon, and what that means.
+func (w *worker) warn(h Hold) {
+	if w.warned[h.ID] {
+		return
+	}
+	w.warned[h.ID] = true
+	w.mu.Lock()
+	pending := w.pending
+	w.mu.Unlock()
+	w.log.Warn().Str("hold", h.ID).Time("until", h.Until).Int("drifts", w.engine.book.OpenCount(w.name)).Int("changes", pending).
+		Msgf("a hold ends soon; drift is then put back and what waits is applied; `holdfast hold --extend %s --for 1h` extends it", h.ID)
 }
 
 func (w *worker) pinTo(ctx context.Context, c choice, pin *Pin) (choice, error) {
@@ -107,6 +130,11 @@ func (w *worker) waits(a Assignment, s State, now time.Time, c *choice) ([]Gate,
 		out = append(out, *g)
 	}
 	out = append(out, w.engine.dependsGates(a)...)
+	if s.Accepted.ID != a.Revision.ID && w.appliedID() != a.Revision.ID {
+		if g := w.engine.rolloutGate(a, c.dry); g != nil {
+			out = append(out, *g)
+		}
+	}
 	gate, next, err := windowGate(a.Spec.Windows, now)
 	if err != nil {
 		return nil, sources.Problem{File: a.Spec.File, Line: a.Spec.Line, Object: "Environment/" + w.name, Message: err.Error()}
@@ -183,4 +211,11 @@ func (c choice) readOnly() bool {
 		}
 	}
 	return false
+}
+
+// appliedID is the revision that was last brought about in full.
+func (w *worker) appliedID() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.applied.ID
 }

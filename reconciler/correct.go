@@ -40,7 +40,7 @@ func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
 	c, err := w.choose(ctx, driver, a, Trigger{})
 	var ops []Operation
 	if err == nil {
-		ops, err = w.compare(ctx, driver, a, want, Scope{Partial: true, ReadOnly: c.readOnly()})
+		ops, err = w.compare(ctx, driver, a, want, Scope{Partial: true, ReadOnly: c.readOnly() || w.fights.any()})
 	}
 	if err != nil {
 		w.log.Error().Err(err).Msg("drift could not be examined")
@@ -139,6 +139,10 @@ func (w *worker) corrected(o Outcome, a Assignment, seen time.Time) {
 		return
 	}
 	w.heatUp(o.Operation.Object)
+	for _, c := range w.fights.note(o.Operation.Object, o.Changes, time.Now()) {
+		w.log.Warn().Str("object", o.Operation.Object.String()).Str("field", c.Path).Str("manager", c.Manager).
+			Msg(w.fights.why(o.Operation.Object, c.Path))
+	}
 	w.mu.Lock()
 	w.fixed++
 	w.mu.Unlock()

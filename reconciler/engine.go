@@ -89,6 +89,7 @@ type Engine struct {
 	book *drift.Book
 	// slots bounds the runs under way.
 	slots *slots
+	turns turns
 	// start hands new workers to Run.
 	start chan *worker
 
@@ -113,7 +114,7 @@ func New(o Options) *Engine {
 		o.Book = drift.NewBook()
 	}
 	return &Engine{
-		opts: o, book: o.Book, slots: newSlots(o.Runs), start: make(chan *worker),
+		opts: o, book: o.Book, slots: newSlots(o.Runs), turns: turns{groups: map[string]map[string]turn{}}, start: make(chan *worker),
 		workers: map[string]*worker{}, runs: map[string]*handle{}, sources: map[string]sources.Problems{},
 	}
 }

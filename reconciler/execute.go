@@ -99,6 +99,9 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 		out.Result = Held
 		return out, nil
 	}
+	if t.Reason == ReasonOnCall && t.Fetch {
+		clear(w.fights) // somebody wants it tried anew
+	}
 	// However it ends: nobody has to wait for this environment's plan any longer.
 	defer w.notePlanned(a)
 	c, err := w.choose(ctx, driver, a, t)
@@ -113,7 +116,7 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 		}
 	}
 	out.Revision = c.a.Revision
-	ops, err := w.compare(ctx, driver, c.a, w.desired, Scope{Verify: t.Verify, ReadOnly: c.readOnly()})
+	ops, err := w.compare(ctx, driver, c.a, w.desired, Scope{Verify: t.Verify, ReadOnly: c.readOnly() || w.fights.any()})
 	if err != nil {
 		return out, err
 	}
@@ -239,6 +242,7 @@ func (w *worker) render(ctx context.Context, a Assignment) error {
 		return sources.Problem{File: a.Spec.Path, Message: "renders to nothing; nothing is applied or deleted"}
 	}
 	w.desired, w.rendered = items, key
+	clear(w.fights)
 	return nil
 }
 
@@ -259,7 +263,7 @@ func (w *worker) policy(a Assignment, approve string) Policy {
 	return Policy{
 		Environment: w.name, Revision: a.Revision, Mode: a.Spec.Mode, Drift: a.Spec.Drift,
 		Prune: a.Spec.Prune, Reach: a.Reach, Wanted: len(w.desired), Approve: approve,
-		Budget: a.Spec.DeletionBudget, OwnNamespaces: ownNamespaces(a.Spec),
+		Budget: a.Spec.DeletionBudget, Fights: w.fights, OwnNamespaces: ownNamespaces(a.Spec),
 	}
 }
 

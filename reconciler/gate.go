@@ -48,6 +48,8 @@ const (
 	GateDrift GateKind = "drift"
 	// GateTransfer: the object moves, or may move, to another environment.
 	GateTransfer GateKind = "transfer"
+	// GateFight: another writer puts its value back every time.
+	GateFight GateKind = "fight"
 	// GateRemoval: the spec left git, and nobody confirmed that its objects go.
 	GateRemoval GateKind = "removal"
 )
@@ -55,7 +57,7 @@ const (
 // gateOrder is the order above.
 var gateOrder = []GateKind{
 	GateMode, GateLease, GateHold, GatePin, GateReturned, GateSource, GateAfter, GateDependsOn, GateRollout,
-	GateWindow, GateRemoval, GateVersion, GateTransfer, GateUnread, GateAdoption, GateProtected, GateBudget, GateDrift,
+	GateWindow, GateRemoval, GateVersion, GateTransfer, GateUnread, GateAdoption, GateProtected, GateBudget, GateDrift, GateFight,
 }
 
 // Gate is one thing that holds changes back now.

@@ -40,6 +40,18 @@ func leftAlone(d environment.Drift, op Operation) []string {
 	return out
 }
 
+// ignored are the changes that an update leaves as they are: a rule says that
+// nobody looks at them, and git did not change them.
+func ignored(d environment.Drift, op Operation) []string {
+	var out []string
+	for i := range op.Changes {
+		if len(d.Rules) > 0 && fieldMode(d, op.Object, &op.Changes[i]) == environment.DriftIgnore && d.Mode != environment.DriftIgnore {
+			out = append(out, op.Changes[i].Path)
+		}
+	}
+	return out
+}
+
 func fieldMode(d environment.Drift, id sources.ID, c *drift.Change) environment.DriftMode {
 	for _, r := range d.Rules {
 		if matches(r.Match, id, c) {

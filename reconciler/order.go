@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
 )
 
 // readiness is how an environment stands for those that wait for it.
@@ -47,6 +49,83 @@ func (e *Engine) dependsGates(a Assignment) []Gate {
 		}
 	}
 	return out
+}
+
+// turns are the environments of rollout groups that took a revision and are not
+// ready with it yet.
+type turns struct {
+	mu     sync.Mutex
+	groups map[string]map[string]turn
+}
+
+type turn struct {
+	revision string
+	wave     int
+}
+
+// take gives an environment its turn, if fewer than limit of its wave have
+// theirs; else it names one that does. Dry only asks.
+func (t *turns) take(group, name string, mine turn, limit int, dry bool) (ok bool, other string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.groups[group] == nil {
+		t.groups[group] = map[string]turn{}
+	}
+	count := 0
+	for n, o := range t.groups[group] {
+		if n != name && o.wave == mine.wave {
+			count++
+			other = n
+		}
+	}
+	if count >= limit {
+		return false, other
+	}
+	if !dry {
+		t.groups[group][name] = mine
+	}
+	return true, ""
+}
+
+// done ends an environment's turn.
+func (t *turns) done(group, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.groups[group], name)
+}
+
+// rolloutGate lets the environments of a group take a revision wave by wave, and
+// in each wave only so many at a time. Dry only asks.
+func (e *Engine) rolloutGate(a Assignment, dry bool) *Gate {
+	r := a.Spec.Rollout
+	if r == nil {
+		return nil
+	}
+	refuse := func(format string, args ...any) *Gate {
+		return &Gate{Kind: GateRollout, Why: fmt.Sprintf("rollout %s: ", r.Group) + fmt.Sprintf(format, args...)}
+	}
+	for _, w := range e.all() {
+		w.mu.Lock()
+		s, removed := w.assigned.Spec, w.removed
+		w.mu.Unlock()
+		if removed || w.name == a.Spec.Name || s.Rollout == nil || s.Rollout.Group != r.Group || s.Rollout.Wave >= r.Wave {
+			continue
+		}
+		switch state := w.readiness(); {
+		case state.revision.ID != a.Revision.ID:
+			return refuse("environment %s of wave %d is at %s, not at %s", w.name, s.Rollout.Wave, orNone(state.revision.Short()), a.Revision.Short())
+		case state.since.IsZero():
+			return refuse("environment %s of wave %d is not ready: %s", w.name, s.Rollout.Wave, state.why)
+		}
+	}
+	limit := r.MaxUnavailable
+	if limit <= 0 {
+		limit = environment.DefaultRolloutUnready
+	}
+	if ok, other := e.turns.take(r.Group, a.Spec.Name, turn{a.Revision.ID, r.Wave}, limit, dry); !ok {
+		return refuse("environment %s has its turn in wave %d, and is not ready yet", other, r.Wave)
+	}
+	return nil
 }
 
 // afterGate is promotion: the other environment must have been ready with this
@@ -92,10 +171,14 @@ func orNone(s string) string {
 
 // wakeFollowers makes the environments that wait for another look again.
 func (e *Engine) wakeFollowers(name string) {
+	group := ""
 	e.mu.Lock()
+	if w := e.workers[name]; w != nil {
+		group = w.rolloutGroup()
+	}
 	var followers []*worker
 	for _, w := range e.workers {
-		if w.follows(name) {
+		if w.follows(name, group) {
 			followers = append(followers, w)
 		}
 	}
@@ -105,11 +188,25 @@ func (e *Engine) wakeFollowers(name string) {
 	}
 }
 
-func (w *worker) follows(name string) bool {
+// follows reports whether the environment waits for the one of a name, or is in
+// its rollout group.
+func (w *worker) follows(name, group string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.assigned.Spec
+	if s.Rollout != nil && s.Rollout.Group == group {
+		return w.name != name
+	}
 	return slices.Contains(s.DependsOn, name) || s.After != nil && s.After.Environment == name
+}
+
+func (w *worker) rolloutGroup() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r := w.assigned.Spec.Rollout; r != nil {
+		return r.Group
+	}
+	return ""
 }
 
 // readiness is how the environment stands for those that wait for it.

@@ -138,6 +138,9 @@ type Policy struct {
 	// OwnNamespaces are those that a preview environment made for itself: no
 	// deletion in them has to be approved.
 	OwnNamespaces []string
+	// Fights are the fields that are left alone because another writer never gives
+	// up.
+	Fights fights
 	// Partial: the operations are about hinted things only.
 	Partial bool
 }
@@ -169,6 +172,7 @@ func NewPlan(ops []Operation, p Policy) Plan {
 		}
 	}
 	holdByDrift(out, p)
+	holdFights(out, p.Fights)
 	if p.Whole {
 		holdWhole(out)
 	}
@@ -254,6 +258,9 @@ func holdByGates(ops []Operation, p Policy, approved bool) {
 
 func holdByDrift(ops []Operation, p Policy) {
 	for i := range ops {
+		if ops[i].Kind == OpUpdate {
+			ops[i].Leave = ignored(p.Drift, ops[i])
+		}
 		if ops[i].Kind != OpCorrect {
 			continue
 		}

@@ -51,6 +51,9 @@ func (w *worker) checkReady(ctx context.Context) {
 	became, overdue, other := w.noteReady(ready, waiting, a.Spec.Health, time.Now())
 	switch {
 	case became:
+		if group := w.rolloutGroup(); group != "" {
+			w.engine.turns.done(group, w.name)
+		}
 		w.rememberReady(ctx, driver)
 		w.engine.wakeFollowers(w.name)
 	case other && !overdue:

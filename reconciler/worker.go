@@ -42,6 +42,10 @@ type worker struct {
 	heat     map[sources.ID]*heat
 	// later holds the one hint of each thing that is to come back.
 	later map[sources.ID]*time.Timer
+	// fights are the fields that are corrected again and again.
+	fights fights
+	// warned are the holds whose coming end was told.
+	warned map[string]bool
 	// failures counts runs, and misses corrections, that failed in a row.
 	failures int
 	misses   int
@@ -109,7 +113,7 @@ func newWorker(e *Engine, a Assignment) *worker {
 		engine: e, name: a.Spec.Name, box: newMailbox(&e.mu),
 		log:  e.opts.Log.With().Str("environment", a.Spec.Name).Logger(),
 		good: map[sources.ID]sources.Item{}, heat: map[sources.ID]*heat{},
-		later: map[sources.ID]*time.Timer{}, wake: stopped(), deadline: stopped(), verdict: make(chan struct{}),
+		later: map[sources.ID]*time.Timer{}, fights: fights{}, warned: map[string]bool{}, wake: stopped(), deadline: stopped(), verdict: make(chan struct{}),
 		health: HealthUnknown, touched: map[sources.ID]bool{},
 		assigned: Assignment{Source: a.Source, Spec: a.Spec},
 	}
@@ -176,6 +180,9 @@ func (w *worker) remove() {
 	w.removed = true
 	w.mu.Unlock()
 	if !was {
+		if group := w.rolloutGroup(); group != "" {
+			w.engine.turns.done(group, w.name)
+		}
 		w.log.Warn().Msg("environment left its source")
 		w.post(Trigger{Reason: ReasonPoll, Actor: "the spec left git"})
 	}
