@@ -34,6 +34,9 @@ type Source struct {
 	Interval string `json:"interval"`
 	// Revision is in force; zero while there is none.
 	Revision sources.Revision `json:"revision,omitzero"`
+	// Commits are those that it brought beyond the revision before, newest first
+	// and at most 20; none is known for the first after a start.
+	Commits []sources.Revision `json:"commits,omitempty"`
 	// Head is the newest that was seen, where that is another.
 	Head sources.Revision `json:"head,omitzero"`
 	// LastListing is when the source last answered what is newest, LastFetch when

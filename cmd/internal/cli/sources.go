@@ -164,6 +164,13 @@ func (a *app) sourceDetail(w io.Writer, s api.Source) {
 	for _, r := range rows {
 		fmt.Fprintf(w, "%-12s %s\n", r[0], r[1])
 	}
+	for i, c := range s.Commits {
+		rows := []string{"", revisionLine(c)}
+		if i == 0 {
+			rows[0] = "brought"
+		}
+		fmt.Fprintf(w, "%-12s %s\n", rows[0], rows[1])
+	}
 	printSourceTroubles(w, s)
 }
 

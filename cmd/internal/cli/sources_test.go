@@ -72,6 +72,7 @@ func goodSource(name string) api.Source {
 	return api.Source{
 		Name: name, Kind: api.KindGit, URL: "https://git.example.org/" + name + ".git", Ref: "main", Interval: "30s",
 		Revision:    sources.Revision{ID: strings.Repeat("a1", 20), Ref: "refs/heads/main", Author: "Ann", Subject: "Scale up", Signer: "ann@example.org (SSH SHA256:abc)"},
+		Commits:     []sources.Revision{{ID: strings.Repeat("a1", 20), Author: "Ann", Subject: "Scale up"}},
 		LastListing: now.Add(-10 * time.Second), LastFetch: now.Add(-3 * time.Minute), FetchBytes: 4096, FetchSeconds: 0.25,
 		MirrorBytes: 3 << 20, NextTry: now.Add(20 * time.Second),
 	}
@@ -121,7 +122,7 @@ func TestSourcesTable(t *testing.T) {
 		}
 	}
 	_, out, _ = withSources(t, &sourceValues{all: []api.Source{goodSource("web")}}, "sources", "web")
-	for _, want := range []string{"signed by    ann@example.org (SSH SHA256:abc)", "4.0 KiB in 0.250s", "kept         3.0 MiB", "in 20s, every 30s"} {
+	for _, want := range []string{"signed by    ann@example.org (SSH SHA256:abc)", "4.0 KiB in 0.250s", "kept         3.0 MiB", "in 20s, every 30s", "brought      a1a1a1a  Scale up  (Ann)"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the detail lacks %q:\n%s", want, out)
 		}

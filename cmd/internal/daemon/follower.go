@@ -306,6 +306,7 @@ func (f *follower) accept(ctx context.Context, snap *sources.Snapshot, t reconci
 	if err == nil && len(repo.Specs)+len(repo.Templates)+len(repo.Broken) == 0 {
 		err = sources.Problem{Message: "no environment specs were found", Hint: "add a document of kind Environment, apiVersion " + environment.APIVersion}
 	}
+	before, _ := f.guard.inForce()
 	if err == nil {
 		if err := f.guard.accepted(snap.Revision); err != nil {
 			f.log.Error().Err(err).Str("revision", snap.Revision.Short()).Msg("revision cannot be accepted; the last good state stays")
@@ -322,9 +323,10 @@ func (f *follower) accept(ctx context.Context, snap *sources.Snapshot, t reconci
 		snap.Close()
 		return err
 	}
-	f.log.Info().Str("revision", snap.Revision.Short()).Str("subject", snap.Revision.Subject).
+	commits := f.brought(ctx, before, snap.Revision)
+	f.log.Info().Str("revision", snap.Revision.Short()).Str("subject", snap.Revision.Subject).Int("commits", len(commits)).
 		Int("environments", len(repo.Specs)).Int("templates", len(repo.Templates)).Int("broken", len(repo.Broken)).Msg("revision")
-	f.sight.set(func(s *sight) { s.revision = snap.Revision })
+	f.sight.set(func(s *sight) { s.revision, s.commits = snap.Revision, commits })
 	return f.put(ctx, newLease(snap), repo, t)
 }
 

@@ -27,6 +27,8 @@ const keepAllowed = 20
 // ancestral is a source whose revisions descend from each other.
 type ancestral interface {
 	Descends(ctx context.Context, old, now string) (gitrepo.Ancestry, error)
+	// Log lists what leads to a revision and not to another.
+	Log(ctx context.Context, from, to string, limit int) (commits []sources.Revision, more bool, err error)
 	// Revision gives a revision that was in force before.
 	Revision(ctx context.Context, rev sources.Revision) (*sources.Snapshot, error)
 }

@@ -183,7 +183,7 @@ func TestHistoryThatGrowsIsFollowed(t *testing.T) {
 		}
 	}
 	told.want(t, ids...)
-	if st := f.status(); st.LastListing.IsZero() || st.LastFetch.IsZero() || st.FetchBytes == 0 || st.Downloads != 3 || st.Revision.Author != "Ada Example" {
+	if st := f.status(); st.LastListing.IsZero() || st.LastFetch.IsZero() || st.FetchBytes == 0 || st.Downloads != 3 || len(st.Commits) != 4 || st.Commits[0].ID != ids[2] || st.Revision.Author != "Ada Example" {
 		t.Errorf("status %+v", st)
 	}
 }

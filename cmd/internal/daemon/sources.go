@@ -20,6 +20,7 @@ import (
 type sight struct {
 	mu        sync.Mutex
 	revision  sources.Revision
+	commits   []sources.Revision
 	head      sources.Revision
 	listed    time.Time
 	failures  int
@@ -52,6 +53,23 @@ func (s *sight) looked(at time.Time, failures int, err error) {
 	}
 }
 
+// keepCommits bounds the commits that are shown of a move.
+const keepCommits = 20
+
+// brought are the newest commits that a revision brings beyond the one before it.
+// They are known already from finding out whether it descends from that; without
+// them nothing but the status is poorer.
+func (f *follower) brought(ctx context.Context, before, now sources.Revision) []sources.Revision {
+	if f.guard == nil || before.ID == "" || before.ID == now.ID {
+		return nil
+	}
+	commits, _, err := f.guard.history.Log(ctx, before.ID, now.ID, keepCommits)
+	if err != nil {
+		f.log.Debug().Err(err).Msg("commits cannot be listed")
+	}
+	return commits
+}
+
 // metered is a source that counts what it downloads.
 type metered interface {
 	Stats() gitrepo.Stats
@@ -70,7 +88,7 @@ func (f *follower) status() api.Source {
 	f.sight.set(func(s *sight) {
 		out.Revision, out.LastListing, out.Failures, out.NextTry = s.revision, s.listed, s.failures, s.next
 		out.Errors, out.LastError, out.LastErrorAt = s.errors, s.last, s.lastErrAt
-		out.MovedTo = s.moved
+		out.MovedTo, out.Commits = s.moved, s.commits
 		if s.head.ID != s.revision.ID {
 			out.Head = s.head
 		}
