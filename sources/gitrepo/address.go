@@ -80,6 +80,8 @@ func (a address) overSSH(host, port, path string) (address, error) {
 		return address{}, fail(ErrNotFound, "the ssh url holds a password", "only keys are used over ssh")
 	case strings.Trim(path, "/") == "":
 		return address{}, fail(ErrNotFound, "the url names no repository", "use the form ssh://git@host/path.git")
+	case host == "" || strings.ContainsAny(host, "[]@/\\'\"<> "):
+		return address{}, fail(ErrNotFound, "the url names no host", "use the form ssh://git@host/path.git or git@host:path.git")
 	case strings.HasPrefix(path, "-"), strings.HasPrefix(host, "-"):
 		return address{}, fail(ErrNotFound, "the url looks like an option", "a path does not begin with a dash")
 	case strings.ContainsFunc(host+path+a.username, func(c rune) bool { return c < ' ' || c == 0x7f }):

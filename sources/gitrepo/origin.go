@@ -20,9 +20,6 @@ var origins = struct {
 	byID map[string]*origin
 }{byID: map[string]*origin{}}
 
-// maxKept bounds the refs of a listing that is kept after it was answered.
-const maxKept = 10_000
-
 // origin is one repository on its server, seen with one set of credentials.
 type origin struct {
 	id      string
@@ -38,7 +35,6 @@ type origin struct {
 	users int
 	// next has not begun and takes more who ask; current is under way.
 	next, current *flight
-	last          *listing
 	// moved is where the last listing was redirected to.
 	moved string
 }
@@ -137,12 +133,20 @@ func (o *origin) leave() {
 		return
 	}
 	delete(origins.byID, o.id)
-	o.last = nil
 	o.wire.close()
 }
 
 // askedKey is for the context of what was asked at a certain time.
 type askedKey struct{}
+
+// asked is one reason to look at repositories. It keeps the listings that
+// answered it, for as long as somebody has its context.
+type asked struct {
+	at time.Time
+
+	mu   sync.Mutex
+	kept map[*origin]*listing
+}
 
 // Asked says when what is done with this context was asked for: a listing of
 // refs that began then or later answers it. Without it each operation counts as
@@ -150,27 +154,66 @@ type askedKey struct{}
 // do. Who looks at many refs of one repository for one reason names the moment
 // of that reason, and causes one listing.
 func Asked(ctx context.Context, at time.Time) context.Context {
-	return context.WithValue(ctx, askedKey{}, at)
+	return context.WithValue(ctx, askedKey{}, &asked{at: at, kept: map[*origin]*listing{}})
+}
+
+func askedOf(ctx context.Context) *asked {
+	if a, ok := ctx.Value(askedKey{}).(*asked); ok {
+		return a
+	}
+	return &asked{}
 }
 
 func askedAt(ctx context.Context) time.Time {
-	if at, ok := ctx.Value(askedKey{}).(time.Time); ok {
-		return at
+	if a := askedOf(ctx); !a.at.IsZero() {
+		return a.at
 	}
 	return time.Now()
 }
 
-// list gives a listing that began at or after a moment: one that is there, one
-// under way, one about to begin, or a new one. The caller releases it.
-func (o *origin) list(ctx context.Context, asked time.Time) (*listing, error) {
+// held is the listing of an origin that answered before.
+func (a *asked) held(o *origin) *listing {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.kept[o]
+}
+
+func (a *asked) hold(o *origin, l *listing) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.kept != nil && !l.begun.Before(a.at) {
+		a.kept[o] = l
+	}
+}
+
+// list gives a listing that began at or after a moment: one that answered this
+// context before, one under way, one about to begin, or a new one. The caller
+// releases it.
+func (o *origin) list(ctx context.Context, since time.Time) (*listing, error) {
+	why := askedOf(ctx)
 	o.mu.Lock()
-	if l := o.last; l != nil && !l.begun.Before(asked) {
+	if l := why.held(o); l != nil && !l.begun.Before(since) {
 		l.holders++
 		o.mu.Unlock()
 		return l, nil
 	}
+	f := o.boardLocked(ctx, since)
+	o.mu.Unlock()
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+	}
+	l, err := o.land(ctx, f)
+	if err == nil {
+		why.hold(o, l)
+	}
+	return l, err
+}
+
+// boardLocked gives the flight whose listing will do.
+func (o *origin) boardLocked(ctx context.Context, since time.Time) *flight {
 	f := o.current
-	if f == nil || f.begun.Before(asked) {
+	if f == nil || f.begun.Before(since) {
 		f = o.next
 	}
 	if f == nil {
@@ -181,12 +224,7 @@ func (o *origin) list(ctx context.Context, asked time.Time) (*listing, error) {
 		go o.fly(flying, f) // ends before the last sharer leaves
 	}
 	f.sharers++
-	o.mu.Unlock()
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-	}
-	return o.land(ctx, f)
+	return f
 }
 
 // land takes a sharer's part of a flight. The last of those who give up ends it.
@@ -240,7 +278,7 @@ func (o *origin) fly(ctx context.Context, f *flight) {
 	deserted := f.sharers == 0
 	if l != nil {
 		l.begun, l.holders = f.begun, f.sharers
-		o.keepLocked(l)
+		o.moved = l.moved
 	}
 	o.mu.Unlock()
 	if l != nil && deserted {
@@ -255,15 +293,6 @@ func (o *origin) begin(f *flight) {
 	f.begun = time.Now()
 	if o.next == f {
 		o.next, o.current = nil, f
-	}
-}
-
-// keepLocked keeps a listing for those who will ask about a moment that it
-// covers, unless it is large.
-func (o *origin) keepLocked(l *listing) {
-	o.moved, o.last = l.moved, nil
-	if len(l.adv.References) <= maxKept && o.users > 0 {
-		o.last = l
 	}
 }
 

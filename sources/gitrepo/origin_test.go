@@ -130,8 +130,8 @@ func TestManyRefsCostOneListing(t *testing.T) {
 	r := f.open(t)
 	asked := time.Now()
 	f.server.Reset()
+	ctx := gitrepo.Asked(t.Context(), asked)
 	for range 2 {
-		ctx := gitrepo.Asked(t.Context(), asked)
 		refs, err := r.Refs(ctx)
 		if err != nil {
 			t.Fatal(err)
