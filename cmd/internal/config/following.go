@@ -20,8 +20,9 @@ type Following struct {
 	Submodules string `json:"submodules,omitempty"`
 	// LFS fetches the files that Git LFS keeps.
 	LFS bool `json:"lfs,omitempty"`
-	// Store is disk or memory. Empty is disk.
-	Store  string `json:"store,omitempty"`
+	// Store is where the mirror is: disk or memory. Empty is disk.
+	Store string `json:"store,omitempty"`
+	// Limits bound what the source may cost.
 	Limits Limits `json:"limits,omitzero"`
 }
 
@@ -38,21 +39,24 @@ const StoreMemory = "memory"
 type Verify struct {
 	// Signed is what has to be signed: commit, tag or either.
 	Signed string `json:"signed,omitempty"`
-	// OpenPGP and SSH are files of public keys.
+	// OpenPGP are files of armored public keys.
 	OpenPGP []string `json:"openpgp,omitempty"`
-	SSH     []string `json:"ssh,omitempty"`
+	// SSH are files of public keys, as allowed_signers or authorized_keys.
+	SSH []string `json:"ssh,omitempty"`
 }
 
 // Limits bound what a source may cost, in bytes but for Files. Zero is the
 // source's own default.
 type Limits struct {
 	// Repository bounds what is kept of it on disk, or of a directory all that is
-	// read; Memory what is kept in memory.
+	// read.
 	Repository int64 `json:"repository,omitempty"`
-	Memory     int64 `json:"memory,omitempty"`
-	// Download bounds one download, and File one file.
+	// Memory bounds what is kept in memory.
+	Memory int64 `json:"memory,omitempty"`
+	// Download bounds one download.
 	Download int64 `json:"download,omitempty"`
-	File     int64 `json:"file,omitempty"`
+	// File bounds one file.
+	File int64 `json:"file,omitempty"`
 	// Files bounds files and folders.
 	Files int `json:"files,omitempty"`
 }
