@@ -151,7 +151,8 @@ func (t *Target) healthWatch(r kubelive.Resource, namespace string) kubelive.Obj
 		Reduce: func(u *unstructured.Unstructured) any { return t.health.judge(u) },
 		Seen: func(n types.NamespacedName, v any) {
 			if c, ok := v.(*condition); ok {
-				t.health.put(id(n), c)
+				base := t.cluster.Index.Look(id(n)).Base.ResourceVersion
+				t.health.put(id(n), c, base)
 				if c.finished != "" {
 					t.jobFinished(c.environment, id(n), c.finished)
 				}
@@ -234,7 +235,9 @@ func shorten(s string) string {
 	return s
 }
 
-func (h *health) put(id sources.ID, c *condition) {
+// put takes in a new state of an object. Applied is the version that our last
+// apply gave, which somebody may be waiting for.
+func (h *health) put(id sources.ID, c *condition, applied string) {
 	h.mu.Lock()
 	old := h.objects[id]
 	changed := old == nil || old.status != c.status || old.why != c.why || old.environment != c.environment
@@ -246,7 +249,7 @@ func (h *health) put(id sources.ID, c *condition) {
 	} else if !c.isReady() {
 		c.since, c.next = time.Now(), time.Now().Add(firstLook)
 	}
-	// The version alone matters too: it may be the one that was waited for.
+	awaited := old != nil && applied != "" && isNewer(applied, old.version)
 	h.objects[id] = c
 	h.mu.Unlock()
 	if !c.isReady() {
@@ -255,7 +258,9 @@ func (h *health) put(id sources.ID, c *condition) {
 		default:
 		}
 	}
-	h.tell(c.environment)
+	if changed || awaited {
+		h.tell(c.environment)
+	}
 }
 
 func (h *health) drop(id sources.ID) {

@@ -57,7 +57,9 @@ type lease struct {
 
 	mu sync.Mutex
 	// until is when the lease runs out by our clock; zero while it is not ours.
+	// Held is closed when it is lost or given back.
 	until time.Time
+	held  chan struct{}
 	// seen is the last state of another's lease, and since when it has not moved.
 	seen  string
 	since time.Time
@@ -75,13 +77,23 @@ func (l *lease) remaining() time.Duration {
 	return time.Until(l.until) - l.margin
 }
 
-// bound is a context that ends before the lease does.
+// bound is a context that ends before the lease does, and when it is lost.
 func (l *lease) bound(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	left := l.remaining()
-	if left <= 0 {
+	l.mu.Lock()
+	held := l.held
+	l.mu.Unlock()
+	if left <= 0 || held == nil {
 		return nil, nil, l.notOurs()
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, left, ErrNotLeader)
+	go func() {
+		select {
+		case <-held:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	return ctx, cancel, nil
 }
 
@@ -186,7 +198,16 @@ func (l *lease) keep(ctx context.Context, lead func(context.Context), told func(
 func (l *lease) drop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.lose()
+}
+
+// lose ends the writes in flight; the caller holds the mutex.
+func (l *lease) lose() {
 	l.until = time.Time{}
+	if l.held != nil {
+		close(l.held)
+		l.held = nil
+	}
 }
 
 // try takes or renews the lease once. ErrNotLeader means that another has it.
@@ -224,6 +245,9 @@ func (l *lease) try(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.until, l.by = asked.Add(l.length), ""
+	if l.held == nil {
+		l.held = make(chan struct{})
+	}
 	return nil
 }
 
@@ -236,7 +260,8 @@ func (l *lease) free(live *unstructured.Unstructured) bool {
 	if holder == "" || holder == l.holder {
 		return true
 	}
-	l.by, l.until = holder, time.Time{}
+	l.by = holder
+	l.lose()
 	if state := live.GetResourceVersion(); state != l.seen {
 		l.seen, l.since = state, time.Now()
 		return false

@@ -103,7 +103,7 @@ func TestLostLeaseEndsWhatRunsAndIsTakenOver(t *testing.T) {
 
 func TestWriteCannotOutliveTheLease(t *testing.T) {
 	t.Parallel()
-	l := &lease{margin: time.Second, until: time.Now().Add(3 * time.Second)}
+	l := &lease{margin: time.Second, until: time.Now().Add(3 * time.Second), held: make(chan struct{})}
 	ctx, cancel, err := l.bound(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +113,7 @@ func TestWriteCannotOutliveTheLease(t *testing.T) {
 		t.Errorf("the request may last until %v", end)
 	}
 	l.drop()
+	<-ctx.Done()
 	if _, _, err := l.bound(t.Context()); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("without a lease: %v", err)
 	}

@@ -117,6 +117,11 @@ func (t *Target) correctOnce(ctx context.Context, w writer, op reconciler.Operat
 	op.UID = string(live.GetUID())
 	t.cluster.Index.BeginWrite(op.Object)
 	response, err := t.applyYielding(ctx, w, &op, n, live, version)
+	if mended, ok := t.repair(ctx, w, op, n, live, err); ok {
+		if response, err = t.applyYielding(ctx, w, &op, n, mended, mended.GetResourceVersion()); err == nil {
+			response = t.dropRepair(ctx, w, op, n, response)
+		}
+	}
 	if err != nil {
 		t.cluster.Index.EndWrite(op.Object)
 		return reconciler.Outcome{}, err

@@ -1,0 +1,119 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/holdfast-gitops/holdfast/reconciler"
+)
+
+// repairManager writes what an apply cannot: it owns nothing for longer than that
+// takes.
+const repairManager = "holdfast-repair"
+
+// repair mends lists that keep a correction from being accepted. Where somebody
+// changes the key of an element, such as the number of a Service's port, the
+// element is theirs from then on; an apply adds ours beside it, and the server may
+// refuse the two. So the lists that the server names are set to what git says, and
+// only then it is applied. It answers the object as it is then, and whether there
+// was anything to mend.
+func (t *Target) repair(ctx context.Context, w writer, op reconciler.Operation, n note, live *unstructured.Unstructured, refusal error) (*unstructured.Unstructured, bool) {
+	if live == nil || !apierrors.IsInvalid(refusal) || isImmutable(refusal) || isWrongUID(refusal) {
+		return nil, false
+	}
+	var desired map[string]any
+	if decode(op.Item.Body, &desired) != nil {
+		return nil, false
+	}
+	steps := []jsonPatch{{Op: "replace", Path: "/metadata/resourceVersion", Value: live.GetResourceVersion()}}
+	for _, path := range listsNamed(refusal) {
+		want, _, _ := unstructured.NestedFieldNoCopy(desired, path...)
+		have, _, _ := unstructured.NestedFieldNoCopy(live.Object, path...)
+		wantList, ok1 := want.([]any)
+		haveList, ok2 := have.([]any)
+		if ok1 && ok2 {
+			steps = append(steps, jsonPatch{Op: "replace", Path: "/" + strings.Join(path, "/"), Value: keptOrWanted(wantList, haveList)})
+		}
+	}
+	if len(steps) == 1 {
+		return nil, false
+	}
+	patch, err := json.Marshal(steps)
+	if err != nil {
+		return nil, false
+	}
+	after, err := w.api(n.resource, op.Object).Patch(ctx, op.Object.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: repairManager})
+	return after, err == nil
+}
+
+// listsNamed are the lists whose elements a refusal is about, outside other lists.
+func listsNamed(refusal error) (out [][]string) {
+	var status apierrors.APIStatus
+	if !errors.As(refusal, &status) || status.Status().Details == nil {
+		return nil
+	}
+	for _, cause := range status.Status().Details.Causes {
+		list, _, found := strings.Cut(cause.Field, "[")
+		path := strings.Split(list, ".")
+		if found && !slices.ContainsFunc(out, func(have []string) bool { return slices.Equal(have, path) }) {
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
+// keptOrWanted is a list as git wants it, in which an element that is there
+// already keeps what the server or others added to it.
+func keptOrWanted(want, have []any) []any {
+	out := make([]any, 0, len(want))
+	for _, e := range want {
+		at := slices.IndexFunc(have, func(l any) bool { return contains(l, e) })
+		if at >= 0 {
+			e = have[at]
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// contains reports whether a live value has all that is wanted of it.
+func contains(live, want any) bool {
+	w, isMap := want.(map[string]any)
+	if !isMap {
+		a, err1 := json.Marshal(live)
+		b, err2 := json.Marshal(want)
+		return err1 == nil && err2 == nil && string(a) == string(b)
+	}
+	l, isMap := live.(map[string]any)
+	for k, v := range w {
+		if !isMap || !contains(l[k], v) {
+			return false
+		}
+	}
+	return isMap
+}
+
+// dropRepair takes what the repair wrote from its manager, so that the fields are
+// ours alone; best effort, as the object is as desired either way.
+func (t *Target) dropRepair(ctx context.Context, w writer, op reconciler.Operation, n note, response *unstructured.Unstructured) *unstructured.Unstructured {
+	kept := slices.DeleteFunc(slices.Clone(response.GetManagedFields()), func(e metav1.ManagedFieldsEntry) bool {
+		return e.Manager == repairManager
+	})
+	patch, err := json.Marshal(fieldsPatch(response, kept))
+	if err != nil || len(kept) == 0 {
+		return response
+	}
+	after, err := w.api(n.resource, op.Object).Patch(ctx, op.Object.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: repairManager})
+	if err != nil {
+		return response
+	}
+	return after
+}
