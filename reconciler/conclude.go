@@ -36,9 +36,9 @@ func (w *worker) conclude(out *Run, asked Run, problems sources.Problems) {
 	} else {
 		w.failures = 0
 	}
-	known := out.Result != Failed
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	known := out.Result != Failed && !w.standby
 	last := *out
 	last.Changes = nil // who wants them asks for the run
 	w.running, w.last, w.held = nil, &last, waitingGates(out.Waiting)

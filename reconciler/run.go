@@ -157,6 +157,8 @@ const (
 	SyncFailed Sync = "failed"
 	// SyncStale: the watches are silent, so that nothing can be said.
 	SyncStale Sync = "stale"
+	// SyncStandby: another daemon has the target's lease, and looks after it.
+	SyncStandby Sync = "standby"
 	// SyncRemoved: its spec left git; its objects stay until that is confirmed.
 	SyncRemoved Sync = "removed"
 )

@@ -150,12 +150,13 @@ func standsBy(d Driver) *Gate {
 	return &Gate{Kind: GateLease, Why: why, StopsCorrection: true}
 }
 
-// TargetChanged makes the environments of a target look again, after the lease
-// was got or lost.
+// TargetChanged makes the environments of a target look again whose last run saw
+// the lease otherwise.
 func (e *Engine) TargetChanged(target string) {
+	ours := standsBy(e.opts.Drivers[target]) == nil
 	for _, w := range e.all() {
 		w.mu.Lock()
-		concerned := w.assigned.Spec.Target == target && w.standby
+		concerned := w.assigned.Spec.Target == target && w.standby == ours
 		w.mu.Unlock()
 		if concerned {
 			w.post(Trigger{Reason: ReasonTimer, Actor: "the target's lease"})

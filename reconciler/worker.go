@@ -304,6 +304,8 @@ func (w *worker) syncWord(s *Status) Sync {
 	switch {
 	case w.removed:
 		return SyncRemoved
+	case w.standby:
+		return SyncStandby
 	case len(troubles) > 0:
 		return SyncStale
 	case len(s.Errors) > 0:

@@ -138,6 +138,103 @@ func TestAFolderOfFilesIsKeptWithoutACluster(t *testing.T) {
 	s.checkHistory(held)
 }
 
+func TestHoldsAndRollbacksWorkOnAFolderOfFiles(t *testing.T) {
+	t.Parallel()
+	s, dir := hostStage(t)
+	ctx := context.Background()
+	blue, green, red := "blue\n", "green\n", "red\n"
+	first := s.repo.Commit(t, map[string]string{
+		"environments/host.yaml": "apiVersion: holdfast.dev/v1alpha1\nkind: Environment\nmetadata: {name: host}\nspec: {path: files, target: host}\n",
+		"files/a.yaml":           hostFile("a", blue),
+	})
+	s.start()
+	s.settled("host", reconciler.Applied)
+	path := filepath.Join(dir, "conf", "a")
+
+	// Held: what somebody writes stays, and is reported; then it goes back.
+	holds, err := s.client.Hold(ctx, api.HoldRequest{Environments: []string{"host"}, For: "1h", Reason: "incident 7", Author: "ann"})
+	if err != nil || len(holds.Holds) != 1 {
+		t.Fatalf("%+v, %v", holds, err)
+	}
+	if err := os.WriteFile(path, []byte(red), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the drift is open", func() error {
+		status, err := s.client.Environment(ctx, "host")
+		if err == nil && status.OpenDrifts != 1 {
+			err = fmt.Errorf("%d open, %s", status.OpenDrifts, status.Sync)
+		}
+		return err
+	})
+	s.expectFile(path, &red)
+
+	// The hold, and the drift, outlive a kill, once they are on record.
+	s.until("both are on record", func() error {
+		history, err := s.client.DriftHistory(ctx, api.HistoryQuery{Environment: "host"})
+		if err == nil && history.Summary.All.Open != 1 {
+			err = fmt.Errorf("%+v", history.Summary.All)
+		}
+		actions, failed := s.client.Actions(ctx, api.RunsQuery{Environment: "host"})
+		if failed == nil && len(actions.Actions) == 0 {
+			failed = errors.New("no action")
+		}
+		return errors.Join(err, failed)
+	})
+	s.kill()
+	s.start()
+	s.until("the drift is seen again", func() error {
+		report, err := s.client.Drift(ctx, api.DriftQuery{Environment: "host", Open: true})
+		if err == nil && (len(report.Episodes) != 1 || report.Episodes[0].Occurrences < 2) {
+			err = fmt.Errorf("%+v", report.Episodes)
+		}
+		return err
+	})
+	s.expectFile(path, &red)
+	if _, err := s.client.EndHold(ctx, holds.Holds[0].ID, api.HoldChange{Author: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	s.expectFile(path, &blue)
+	s.until("the drift has ended on record, once", func() error {
+		history, err := s.client.DriftHistory(ctx, api.HistoryQuery{Environment: "host"})
+		if all := history.Summary.All; err == nil && (all.Episodes != 1 || all.Open != 0) {
+			err = fmt.Errorf("%+v", all)
+		}
+		return err
+	})
+
+	// A rollback heals against the older revision.
+	s.repo.Commit(t, map[string]string{"files/a.yaml": hostFile("a", green)})
+	if got := s.resync("host"); got.Result != reconciler.Applied {
+		t.Errorf("receipt %+v", got)
+	}
+	s.expectFile(path, &green)
+	if _, err := s.client.Rollback(ctx, "host", api.RollbackRequest{To: first, Reason: "green is wrong", Author: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	s.expectFile(path, &blue)
+	if err := os.WriteFile(path, []byte(red), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.expectFile(path, &blue)
+	if _, err := s.client.Release(ctx, "host", api.ActorRequest{Author: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	s.expectFile(path, &green)
+	s.until("who asked is on record", func() error {
+		actions, err := s.client.Actions(ctx, api.RunsQuery{Environment: "host"})
+		said := ""
+		for _, a := range actions.Actions {
+			said += fmt.Sprintf("%s %s %s; ", a.Actor, a.Verb, a.Reason)
+		}
+		for _, want := range []string{"ann (socket) hold incident 7", "ann (socket) rollback green is wrong", "ann (socket) release"} {
+			if err == nil && !strings.Contains(said, want) {
+				err = errors.New(said)
+			}
+		}
+		return err
+	})
+}
+
 // checkHistory sees that runs, drift and approvals are on record, also after a
 // kill, and can be carried away.
 func (s *stage) checkHistory(held reconciler.Run) {

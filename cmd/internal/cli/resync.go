@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -134,9 +133,7 @@ func receiptsTable(w io.Writer, runs []reconciler.Run) {
 			printProblems(w, "  error: ", r.Errors)
 			printWaiting(w, r)
 		}
-		for _, u := range r.Unready {
-			fmt.Fprintf(w, "  waits for: %s: %s\n", cell(u.Object.String(), 120), printable(cmp.Or(u.RootCause, u.Why)))
-		}
+		printUnready(w, r.Unready)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -116,15 +117,21 @@ func (a *app) statusTable(w io.Writer, answer api.Environments) {
 	rows := make([][]string, len(all))
 	for i, s := range all {
 		rows[i] = []string{
-			s.Name, a.syncWord(w, s.Sync), revisions(s), strconv.Itoa(s.Objects),
+			s.Name, a.syncWord(w, s.Sync), orDash(string(s.Health)), revisions(s), strconv.Itoa(s.Objects),
 			fmt.Sprintf("%d open", s.OpenDrifts), a.lastRun(s),
 		}
 	}
-	printTable(w, []string{"environment", "sync", "revision", "objects", "drift", "last run"}, rows)
+	printTable(w, []string{"environment", "sync", "health", "revision", "objects", "drift", "last run"}, rows)
 	for _, s := range all {
 		if len(s.Errors)+len(s.Gates) > 0 {
 			fmt.Fprintf(w, "\n%s:\n", s.Name)
 			printTroubles(w, s.Gates, s.Errors)
+		}
+	}
+	for _, s := range all {
+		if len(s.Unready) > 0 {
+			fmt.Fprintf(w, "\n%s is not ready:\n", s.Name)
+			printUnready(w, s.Unready)
 		}
 	}
 }
@@ -166,7 +173,7 @@ func printTroubles(w io.Writer, gates []reconciler.Gate, problems sources.Proble
 
 func (a *app) statusDetail(w io.Writer, s reconciler.Status) {
 	rows := [][]string{
-		{"environment", s.Name}, {"sync", a.syncWord(w, s.Sync)},
+		{"environment", s.Name}, {"sync", a.syncWord(w, s.Sync)}, {"health", a.healthLine(s)},
 		{"source", fmt.Sprintf("%s, folder %s", s.Source, cell(s.Path, 100))},
 		{"target", s.Target}, {"mode", fmt.Sprintf("%s, drift %s", s.Mode, s.Drift)},
 		{"applied", revisionLine(s.Applied)}, {"head", revisionLine(s.Head)},
@@ -184,8 +191,25 @@ func (a *app) statusDetail(w io.Writer, s reconciler.Status) {
 		fmt.Fprintf(w, "%-12s %s\n", r[0], r[1])
 	}
 	printTroubles(w, s.Gates, s.Errors)
+	printUnready(w, s.Unready)
 	if s.LastRun != nil {
 		printWaiting(w, *s.LastRun)
+	}
+}
+
+func (a *app) healthLine(s reconciler.Status) string {
+	if s.ReadySince.IsZero() {
+		return orDash(string(s.Health))
+	}
+	return fmt.Sprintf("%s for %s", s.Health, api.Age(a.now(), s.ReadySince))
+}
+
+func orDash(s string) string { return cmp.Or(s, "–") }
+
+// printUnready lists what is waited for, by root cause where that is known.
+func printUnready(w io.Writer, all []reconciler.Unready) {
+	for _, u := range all {
+		fmt.Fprintf(w, "  waits for: %s: %s\n", cell(u.Object.String(), 120), printable(cmp.Or(u.RootCause, u.Why)))
 	}
 }
 

@@ -136,15 +136,23 @@ func TestStatusTable(t *testing.T) {
 	bad.OpenDrifts, bad.Gates = 2, []reconciler.Gate{{Kind: reconciler.GateBudget, Why: "deletion budget: 7 deletions"}}
 	bad.Errors = sources.Problems{{File: "prod/x.yaml", Line: 3, Message: "is not YAML", Hint: "mend it"}}
 	bad.Running = &reconciler.Run{ID: "run-2"}
-	code, out, _ := holdfast(t, values{statuses: []reconciler.Status{status("dev", reconciler.SyncClean), bad}}, "status")
-	want := `ENVIRONMENT  SYNC    REVISION                         OBJECTS  DRIFT   LAST RUN
-dev          clean   main@a1b2c3d                     3        0 open  applied 3m ago
-prod         failed  main@a1b2c3d, head main@ffff000  3        2 open  applied 3m ago, running
+	bad.Health, bad.Unready = reconciler.HealthFailed, []reconciler.Unready{{
+		Object: sources.ID{Group: "apps", Kind: "Deployment", Namespace: "web", Name: "api"}, Why: "not available", RootCause: "Pod api-1: ImagePullBackOff",
+	}}
+	good := status("dev", reconciler.SyncClean)
+	good.Health = reconciler.HealthReady
+	code, out, _ := holdfast(t, values{statuses: []reconciler.Status{good, bad}}, "status")
+	want := `ENVIRONMENT  SYNC    HEALTH  REVISION                         OBJECTS  DRIFT   LAST RUN
+dev          clean   ready   main@a1b2c3d                     3        0 open  applied 3m ago
+prod         failed  failed  main@a1b2c3d, head main@ffff000  3        2 open  applied 3m ago, running
 
 prod:
   held: deletion budget: 7 deletions
   error: prod/x.yaml:3: is not YAML
          hint: mend it
+
+prod is not ready:
+  waits for: Deployment/web/api: Pod api-1: ImagePullBackOff
 `
 	if diff := cmp.Diff(want, out); diff != "" || code != 1 {
 		t.Errorf("exit code %d\n%s", code, diff)

@@ -210,10 +210,7 @@ func (f *follower) previews(t environment.Template, now time.Time) (all []reconc
 		}
 	}
 	slices.SortStableFunc(alive, func(a, b preview) int { return b.rev.Time.Compare(a.rev.Time) })
-	if most := t.Spec.Preview.Max; len(alive) > most {
-		f.log.Warn().Str("template", t.Spec.Name).Int("branches", len(alive)).Int("max", most).Msg("more branches match than previews are allowed; the newest have one")
-		alive = alive[:most]
-	}
+	alive = alive[:f.allowed(t, len(alive))]
 	for _, p := range alive {
 		spec, err := t.For(p.branch, p.rev.ID)
 		if err != nil {
@@ -223,6 +220,21 @@ func (f *follower) previews(t environment.Template, now time.Time) (all []reconc
 		all = append(all, f.assignAt(p.place, spec))
 	}
 	return all, known
+}
+
+// allowed is how many of the branches of a template get an environment; that it
+// is not all of them is said once.
+func (f *follower) allowed(t environment.Template, branches int) int {
+	most := t.Spec.Preview.Max
+	if branches <= most {
+		delete(f.elsewhere.crowded, t.Spec.Name)
+		return branches
+	}
+	if !f.elsewhere.crowded[t.Spec.Name] {
+		f.elsewhere.crowded[t.Spec.Name] = true
+		f.log.Warn().Str("template", t.Spec.Name).Int("branches", branches).Int("max", most).Msg("more branches match than previews are allowed; the newest have one")
+	}
+	return most
 }
 
 // ofBranch adds to problems of a template which branch has them.

@@ -92,6 +92,8 @@ type elsewhere struct {
 	// next is what apart becomes, gone what is not needed any more.
 	next map[string]apart
 	gone []*content
+	// crowded are the templates that match more branches than they may.
+	crowded map[string]bool
 
 	mu   sync.Mutex
 	uses map[string]bool
@@ -108,7 +110,7 @@ type apart struct {
 func newElsewhere(own string, other func(string) (*follower, error)) *elsewhere {
 	return &elsewhere{
 		own: own, other: other, contents: map[place]*content{},
-		branches: map[string]map[string]string{}, unlisted: map[string]error{}, uses: map[string]bool{},
+		branches: map[string]map[string]string{}, unlisted: map[string]error{}, uses: map[string]bool{}, crowded: map[string]bool{},
 	}
 }
 

@@ -48,6 +48,7 @@ func (g *generation) serve(ctx context.Context, group *errgroup.Group, name stri
 			led()
 			g.engine.TargetChanged(name)
 			<-ctx.Done()
+			g.engine.TargetChanged(name)
 		})
 	})
 }

@@ -78,6 +78,9 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request) {
 		Environments: req.Environments, Object: req.Object, Until: until, Reason: req.Reason, Author: author(r, req.Author),
 	})
 	for i, h := range holds {
+		if err != nil { // how much of it was done, the answer says
+			break
+		}
 		a := ledger.Action{Actor: h.Author, Verb: "hold", Reason: h.Reason, Until: h.Until, Outcome: h.ID}
 		if len(holds) == len(req.Environments) { // else it is on everything
 			a.Environment = req.Environments[i]
