@@ -19,7 +19,7 @@ import (
 // maxBytes bounds an expression, maxCost what one evaluation may do.
 const (
 	maxBytes = 8 << 10
-	maxCost  = 1_000_000
+	maxCost  = 200_000
 )
 
 // Env says what an expression sees and what it gives.
