@@ -48,7 +48,8 @@ func (l *listing) named(name string) (target, bool) {
 	if commit, ok := l.adv.Peeled[name]; ok {
 		t.commit = commit
 	}
-	return t, true
+	// go-git makes zeros of an id that is none.
+	return t, !t.object.IsZero() && !t.commit.IsZero()
 }
 
 // head finds the repository's default branch.
@@ -60,7 +61,7 @@ func (l *listing) head() (target, error) {
 			}
 		}
 	}
-	if l.adv.Head != nil {
+	if l.adv.Head != nil && !l.adv.Head.IsZero() {
 		return target{ref: "HEAD", object: *l.adv.Head, commit: *l.adv.Head}, nil
 	}
 	return target{}, fail(ErrRefNotFound, "the repository's default branch does not exist",
