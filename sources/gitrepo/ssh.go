@@ -154,7 +154,7 @@ func excused(text string) error {
 			return f
 		}
 	}
-	for _, sign := range []string{"denied", "not allowed", "unauthorized", "forbidden", "no access", "permission"} {
+	for _, sign := range []string{"denied", "not allowed", "unauthorized", "forbidden", "no access", "permission", "authentication"} {
 		if strings.Contains(lower, sign) {
 			return fail(ErrAuth, "the server says "+quote(text), "give the key read access to the repository")
 		}
