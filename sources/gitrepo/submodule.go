@@ -233,17 +233,39 @@ func resolveURL(parent, relative string) (string, error) {
 	return prefix + strings.Join(dirs, "/"), nil
 }
 
-// children are the repositories of submodules, open as long as the source is.
+// children are the repositories of submodules, open as long as the source is, or
+// any snapshot of it.
 type children struct {
-	mu     sync.Mutex
-	byURL  map[string]*Repo
-	closed bool
+	mu        sync.Mutex
+	byURL     map[string]*Repo
+	closed    bool
+	snapshots int
+}
+
+func (c *children) enter() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.snapshots++
+}
+
+func (c *children) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.snapshots--
+	c.closeUnusedLocked()
 }
 
 func (c *children) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	c.closeUnusedLocked()
+}
+
+func (c *children) closeUnusedLocked() {
+	if !c.closed || c.snapshots > 0 {
+		return
+	}
 	for _, r := range c.byURL {
 		r.Close()
 	}
@@ -259,7 +281,7 @@ func (c *children) open(root, parent *Repo, where string) (*Repo, error) {
 	id := o.Identity()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.closed && c.snapshots == 0 {
 		return nil, errors.New("the source is closed")
 	}
 	if known := c.byURL[id]; known != nil {

@@ -191,6 +191,19 @@ func TestSubmodulesInCircles(t *testing.T) {
 	}
 }
 
+// A snapshot outlives the source that it is of, with all its submodules.
+func TestSubmoduleAfterTheSourceWasClosed(t *testing.T) {
+	f := newFixture(t)
+	id := f.server.Repo(t, "lib").Commit(t, sourcetest.Files{"x": "1"})
+	f.commit(t, sourcetest.Files{".gitmodules": gitmodules("lib", "../lib.git"), "lib": gitserver.Submodule(id)})
+	r := f.open(t)
+	other := r.At("main")
+	snap := sourcetest.Fetch(t, other)
+	other.Close()
+	r.Close()
+	sourcetest.WantFile(t, snap, "lib/x", "1")
+}
+
 func TestSubmoduleIsTriedAgain(t *testing.T) {
 	f := newFixture(t)
 	id := f.server.Repo(t, "lib").Commit(t, sourcetest.Files{"x": "1"})

@@ -35,6 +35,7 @@ var (
 func newTree(r *Repo, v *view) *tree {
 	b := blobs{top: &module{repo: r, view: v}}
 	b.modules = newModules(r)
+	r.children.enter()
 	root := handle{entry: entry{kind: kindDir, hash: v.root}, path: ".", in: b.top}
 	return &tree{FS: treefs.New[handle](b, root, v.revision.Time), blobs: b, root: v.root}
 }
@@ -43,6 +44,7 @@ func newTree(r *Repo, v *view) *tree {
 func (t *tree) close() {
 	t.blobs.modules.close()
 	t.blobs.top.view.release()
+	t.blobs.top.repo.children.leave()
 }
 
 // handle is an entry together with where it is.
