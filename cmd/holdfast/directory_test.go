@@ -61,6 +61,16 @@ func hostFile(name, content string) string {
 	return fmt.Sprintf("apiVersion: host.holdfast.dev/v1alpha1\nkind: File\nmetadata: {name: %s}\nspec:\n  path: conf/%s\n  content: %q\n", name, name, content)
 }
 
+// replaceFile edits as editors do, in one step: a file that is written in place is
+// put back while it is still empty.
+func (s *stage) replaceFile(path, content string) {
+	s.t.Helper()
+	temp := filepath.Join(s.dir, "edited")
+	if err := errors.Join(os.WriteFile(temp, []byte(content), 0o644), os.Rename(temp, path)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // expectFile waits until a file has a content; a nil content means no file.
 func (s *stage) expectFile(path string, want *string) {
 	s.t.Helper()
@@ -96,9 +106,7 @@ func TestAFolderOfFilesIsKeptWithoutACluster(t *testing.T) {
 	s.expectFile(f00, &blue)
 
 	// Drift goes back, and is reported.
-	if err := os.WriteFile(f00, []byte("red\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	s.replaceFile(f00, "red\n")
 	s.expectFile(f00, &blue)
 	s.expectDrift("host", `changed File.host.holdfast.dev/f00.spec.content[line 1]: "blue\n" -> "red\n" by unknown, corrected from files/f00.yaml:1`)
 	if err := os.Rename(filepath.Join(dir, "conf"), filepath.Join(s.dir, "away")); err != nil { // deleting it would race with its return
@@ -156,9 +164,7 @@ func TestHoldsAndRollbacksWorkOnAFolderOfFiles(t *testing.T) {
 	if err != nil || len(holds.Holds) != 1 {
 		t.Fatalf("%+v, %v", holds, err)
 	}
-	if err := os.WriteFile(path, []byte(red), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	s.replaceFile(path, red)
 	s.until("the drift is open", func() error {
 		status, err := s.client.Environment(ctx, "host")
 		if err == nil && status.OpenDrifts != 1 {
@@ -212,9 +218,7 @@ func TestHoldsAndRollbacksWorkOnAFolderOfFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.expectFile(path, &blue)
-	if err := os.WriteFile(path, []byte(red), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	s.replaceFile(path, red)
 	s.expectFile(path, &blue)
 	if _, err := s.client.Release(ctx, "host", api.ActorRequest{Author: "ann"}); err != nil {
 		t.Fatal(err)
