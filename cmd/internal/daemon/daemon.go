@@ -68,6 +68,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer lock.Close()
 	frugal()
+	sweepMirrors(o.Config, o.Logger)
 	d := &daemon{opts: o, log: o.Logger, book: drift.NewBook(), reloads: make(chan struct{}, 1)}
 	stop := d.keepRecord(ctx)
 	defer stop()

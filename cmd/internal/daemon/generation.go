@@ -74,7 +74,7 @@ func openSource(c config.Source, dataDir string) (source, error) {
 	}
 	o := c.Git()
 	// Of these credentials alone: what a server gives depends on who asks.
-	o.Dir = filepath.Join(dataDir, "cache", "git", o.Identity())
+	o.Dir = filepath.Join(mirrorDir(dataDir), o.Identity())
 	return gitrepo.Open(following(c, o))
 }
 
