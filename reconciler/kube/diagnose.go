@@ -41,6 +41,9 @@ func (t *Target) diagnose(ctx context.Context) {
 	for ctx.Err() == nil {
 		due, next, any := t.health.due(time.Now())
 		for _, id := range due {
+			if !t.health.isUnready(id) {
+				continue // it has got well while others were looked at
+			}
 			bounded, cancel := context.WithTimeout(ctx, t.opts.RequestTimeout)
 			t.health.found(id, t.rootCause(bounded, id))
 			cancel()
@@ -59,6 +62,13 @@ func (t *Target) diagnose(ctx context.Context) {
 		}
 		timer.Stop()
 	}
+}
+
+func (h *health) isUnready(id sources.ID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := h.objects[id]
+	return c != nil && !c.isReady()
 }
 
 // due are the unready objects whose cause is to be looked for now, and when the
