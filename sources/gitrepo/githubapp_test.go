@@ -176,6 +176,7 @@ func writeRSA(t *testing.T, path string, pkcs8 bool) *rsa.PublicKey {
 }
 
 func TestGitHubApp(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	file := filepath.Join(t.TempDir(), "app.pem")
@@ -230,6 +231,7 @@ func TestGitHubApp(t *testing.T) {
 }
 
 func TestGitHubAppErrors(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	dir := t.TempDir()

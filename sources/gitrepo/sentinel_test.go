@@ -94,6 +94,7 @@ func webFaults() map[string]gitserver.Fault {
 // Whatever kind of credentials, and whatever goes wrong: no part of them is in
 // an error.
 func TestNoCredentialIsInAnyError(t *testing.T) {
+	t.Parallel()
 	f := newSSHFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	dir := t.TempDir()
@@ -149,6 +150,7 @@ func TestNoCredentialIsInAnyError(t *testing.T) {
 }
 
 func TestNoSSHSecretIsInAnyError(t *testing.T) {
+	t.Parallel()
 	f := newSSHFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	dir := t.TempDir()
@@ -193,6 +195,7 @@ func TestNoSSHSecretIsInAnyError(t *testing.T) {
 
 // The API of an app may echo what it is sent, too.
 func TestNoProofIsInAnyError(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	key := filepath.Join(dir, "app.pem")
 	writeRSA(t, key, false)

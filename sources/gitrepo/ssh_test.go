@@ -138,6 +138,7 @@ func TestSSHAddresses(t *testing.T) {
 }
 
 func TestSSHKeys(t *testing.T) {
+	t.Parallel()
 	f := newSSHFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	dir := t.TempDir()
@@ -293,6 +294,7 @@ func TestSSHUsualFiles(t *testing.T) {
 }
 
 func TestSSHHostKeys(t *testing.T) {
+	t.Parallel()
 	f := newSSHFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	dir := t.TempDir()
@@ -377,6 +379,7 @@ func incompressible(n int) string {
 }
 
 func TestSSHServerMisbehaves(t *testing.T) {
+	t.Parallel()
 	f := newSSHFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1", "big": incompressible(200_000)})
 	f.server.Repo(t, "empty")
@@ -396,7 +399,12 @@ func TestSSHServerMisbehaves(t *testing.T) {
 		"prints a login message": {gitserver.SSHFault{Print: "Welcome to the machine"}, gitrepo.ErrUnreachable, "not git's"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := f.open(t, func(o *gitrepo.Options) { o.Dir, o.Timeout = t.TempDir(), 400*time.Millisecond })
+			r := f.open(t, func(o *gitrepo.Options) {
+				o.Dir = t.TempDir()
+				if tc.fault.HangOnConnect || tc.fault.HangAfter > 0 {
+					o.Timeout = 400 * time.Millisecond
+				}
+			})
 			f.ssh.SetFault(tc.fault)
 			defer f.ssh.SetFault(gitserver.SSHFault{})
 			_, err := r.Fetch(t.Context())
@@ -417,6 +425,7 @@ func TestSSHServerMisbehaves(t *testing.T) {
 }
 
 func TestSSHEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	f := newSSHFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	f.ssh.SetFault(gitserver.SSHFault{HangOnConnect: true})
@@ -430,6 +439,7 @@ func TestSSHEndsWithItsContext(t *testing.T) {
 
 // A server may show a certificate of an authority that is known.
 func TestSSHHostCertificate(t *testing.T) {
+	t.Parallel()
 	f := newSSHFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	authority, host := gitserver.NewSigner(t), gitserver.NewSigner(t)
@@ -457,6 +467,7 @@ func TestSSHHostCertificate(t *testing.T) {
 
 // Neither an agent nor a proxy holds a fetch up for longer than its timeout.
 func TestSSHThroughWhatHangs(t *testing.T) {
+	t.Parallel()
 	f := newSSHFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	f.ssh.SetFault(gitserver.SSHFault{HangOnConnect: true}) // in the part of a proxy, too

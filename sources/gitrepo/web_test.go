@@ -63,6 +63,7 @@ func TestBearerToken(t *testing.T) {
 // A token that is replaced while a request with the old one is under way is read
 // again, and the request is made once more.
 func TestCredentialsRotateDuringARequest(t *testing.T) {
+	t.Parallel()
 	for _, suffix := range []string{"info/refs", "git-upload-pack"} {
 		t.Run(suffix, func(t *testing.T) {
 			f := newFixture(t)
@@ -93,6 +94,7 @@ func TestCredentialsRotateDuringARequest(t *testing.T) {
 }
 
 func TestClientCertificate(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	ours, theirs, strangers := newAuthority(t), newAuthority(t), newAuthority(t)
@@ -133,6 +135,7 @@ func TestAuthorityRotates(t *testing.T) {
 }
 
 func TestProxies(t *testing.T) {
+	t.Parallel()
 	f := newSSHFixture(t)
 	f.commit(t, sourcetest.Files{"a": "1"})
 	ca := newAuthority(t)
@@ -190,6 +193,7 @@ func TestProxies(t *testing.T) {
 
 // A move is said, and nothing secret goes along.
 func TestRedirectIsSaid(t *testing.T) {
+	t.Parallel()
 	f, other := newFixture(t), newFixture(t)
 	want := other.commit(t, sourcetest.Files{"a": "1"})
 	f.server.SetFault(func(w http.ResponseWriter, req *http.Request, _ http.Handler) {
