@@ -7,12 +7,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
 )
 
 // TestExamplesAreApplied runs the daemon on the sample repositories, as their
@@ -104,4 +106,38 @@ func (s *stage) removeExamples() {
 		// What is left over does no harm to other tests.
 		_ = namespaces.Delete(context.Background(), name, metav1.DeleteOptions{})
 	}
+}
+
+// TestPreviewExampleFollowsBranches has branches in the sample of previews.
+func TestPreviewExampleFollowsBranches(t *testing.T) {
+	s := sharedStage(t)
+	files := map[string]string{}
+	for _, name := range []string{"app/web.yaml", "environments/web.yaml"} {
+		data, err := os.ReadFile(filepath.Join("../../examples/previews", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The test's commits are dated years ago.
+		files[name] = strings.Replace(string(data), "lifetime: 72h", "lifetime: 200000h", 1)
+	}
+	head := s.repo.Commit(t, files)
+	s.repo.CommitTo(t, "refs/heads/feature/search", head, map[string]string{"app/more.yaml": configMap("more", "from", "branch")})
+	s.repo.CommitTo(t, "refs/heads/feature/wip-x", head, map[string]string{"app/more.yaml": configMap("more", "from", "wip")})
+	s.writeConfig("interval: 1s")
+	s.start()
+	name := environment.InstanceName("web-preview", "feature/search")
+	t.Cleanup(func() {
+		_ = s.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).Delete(context.Background(), name, metav1.DeleteOptions{})
+	})
+	s.settled(name, reconciler.Applied)
+	s.expectValue(name, "banner", "text", "this is feature/search")
+	s.expectValue(name, "more", "from", "branch")
+	all, err := s.client.Environments(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(all.Environments); n != 1 {
+		t.Errorf("%d environments", n)
+	}
+	s.stop()
 }
