@@ -62,11 +62,9 @@ func (t *Target) persists(out *reconciler.Outcome, response *unstructured.Unstru
 // dropPlaceholder removes the entry that the server makes up for an object whose
 // managedFields were cleared: it would own every field for ever, and keys that
 // leave git later would stay. It is conditional on the version just written, and
-// best effort: a failure leaves the object as desired.
-func (t *Target) dropPlaceholder(ctx context.Context, w writer, r kubelive.Resource, id sources.ID, live, response *unstructured.Unstructured) *unstructured.Unstructured {
-	if live == nil || kubelive.Ours(live, w.owner) {
-		return response
-	}
+// best effort: a failure leaves the object as desired, and the next write tries
+// again.
+func (t *Target) dropPlaceholder(ctx context.Context, w writer, r kubelive.Resource, id sources.ID, response *unstructured.Unstructured) *unstructured.Unstructured {
 	fields := response.GetManagedFields()
 	kept := slices.DeleteFunc(slices.Clone(fields), func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == placeholderManager

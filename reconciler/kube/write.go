@@ -69,6 +69,7 @@ func (t *Target) update(ctx context.Context, w writer, op reconciler.Operation, 
 		t.cluster.Index.EndWrite(op.Object)
 		return failed(op, err)
 	}
+	response = t.dropPlaceholder(ctx, w, n.resource, op.Object, response)
 	t.cluster.Index.Wrote(op.Object, kubelive.BaselineOf(response, w.owner))
 	return reconciler.Outcome{Operation: op}
 }
@@ -126,7 +127,7 @@ func (t *Target) correctOnce(ctx context.Context, w writer, op reconciler.Operat
 		t.cluster.Index.EndWrite(op.Object)
 		return reconciler.Outcome{}, err
 	}
-	response = t.dropPlaceholder(ctx, w, n.resource, op.Object, live, response)
+	response = t.dropPlaceholder(ctx, w, n.resource, op.Object, response)
 	t.cluster.Index.Wrote(op.Object, kubelive.BaselineOf(response, w.owner))
 	return t.corrected(op, live, response, w.owner), nil
 }
