@@ -257,6 +257,9 @@ func (c *checker) preview() {
 	if list := n.Get("branches"); list != nil && list.Kind == yamldoc.List && len(list.Values) == 0 {
 		c.Fail(list, "spec.preview.branches names no branch", `write patterns, such as ["feature/*"]`)
 	}
+	if c.at.Get("namespace") == nil && c.doc.kind == Kind {
+		c.Fail(n, "spec.preview needs spec.namespace", "what a branch asks for has to stay in it, as in "+c.doc.name+"-${branchSlug}")
+	}
 	if ref := c.at.Get("source").Get("ref"); ref != nil {
 		c.Fail(ref, "spec.source.ref is set in a preview, which follows its branches", "leave it out")
 	}

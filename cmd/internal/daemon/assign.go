@@ -217,9 +217,41 @@ func (f *follower) previews(t environment.Template, now time.Time) (all []reconc
 			all = append(all, f.broken(environment.InstanceName(t.Spec.Name, p.branch), t.Spec.File, t.Spec.Line, ofBranch(p.branch, err)))
 			continue
 		}
-		all = append(all, f.assignAt(p.place, spec))
+		a := f.assignAt(p.place, spec)
+		if a.Render != nil {
+			a.Render = confined(a.Render, spec)
+		}
+		all = append(all, a)
 	}
 	return all, known
+}
+
+// confined refuses what a preview asks for outside of its namespace. Whoever can
+// push a branch decides what is in it, and nobody has reviewed that; the spec,
+// which has been, names the namespace.
+func confined(render func(context.Context) ([]sources.Item, error), s environment.Spec) func(context.Context) ([]sources.Item, error) {
+	return func(ctx context.Context) ([]sources.Item, error) {
+		items, err := render(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var problems sources.Problems
+		for _, i := range items {
+			own := sources.ID{Kind: "Namespace", Name: s.Namespace}
+			if i.ID.Namespace == s.Namespace || i.ID == own && s.CreateNamespace {
+				continue
+			}
+			problems = append(problems, sources.Problem{
+				File: i.Origin.File, Line: i.Origin.Line, Object: i.ID.String(),
+				Message: fmt.Sprintf("is outside of namespace %s, in which this preview has to stay", s.Namespace),
+				Hint:    "an environment without preview may have it",
+			})
+		}
+		if err := problems.Err(); err != nil {
+			return nil, err
+		}
+		return items, nil
+	}
 }
 
 // allowed is how many of the branches of a template get an environment; that it

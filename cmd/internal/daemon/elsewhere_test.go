@@ -232,6 +232,10 @@ func TestPreviewsFollowBranches(t *testing.T) {
 	if got := b.after("shop"); strings.Contains(got, "feature-one") || strings.Count(got, "\n") != 1 {
 		t.Errorf("the newest two of three: %s", got)
 	}
+	repo.CommitTo(t, "refs/heads/feature/three", base, map[string]string{"app/out.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: out, namespace: prod}\n"})
+	if got := b.after("shop"); !strings.Contains(got, "app/out.yaml:1: ConfigMap/prod/out: is outside of namespace shop-feature-three-") {
+		t.Errorf("a branch that reaches for another namespace: %s", got)
+	}
 	e.removed = nil
 	repo.DeleteRef(t, "refs/heads/feature/two")
 	if got := b.after("shop"); !strings.Contains(got, "feature-one") || len(e.removed) != 1 || !strings.HasPrefix(e.removed[0], "shop-feature-two-") {
@@ -247,7 +251,7 @@ func TestAListingThatFailsRemovesNoPreview(t *testing.T) {
 	server := gitserver.Start(t)
 	specs, app := server.Repo(t, "specs"), server.Repo(t, "app")
 	specs.Commit(t, map[string]string{
-		"environments/p.yaml": head + "p}\nspec: {source: {name: app}, preview: {branches: ['*'], lifetime: 1000000h}}\n",
+		"environments/p.yaml": head + "p}\nspec: {source: {name: app}, namespace: p, preview: {branches: ['*'], lifetime: 1000000h}}\n",
 	})
 	commit := app.Commit(t, map[string]string{"cm.yaml": configMap("x", "1")})
 	b := newBench(t,

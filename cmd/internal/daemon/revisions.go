@@ -54,7 +54,11 @@ func (f *follower) apartAt(ctx context.Context, a apart, revision string) (recon
 		return reconciler.Assignment{}, err
 	}
 	defer snap.Close()
-	return f.reopening(f.assignment(newLease(snap), a.spec), open)
+	out, err := f.reopening(f.assignment(newLease(snap), a.spec), open)
+	if err == nil && a.spec.Preview != nil {
+		out.Render = confined(out.Render, a.spec)
+	}
+	return out, err
 }
 
 // reopening is an assignment that opens its snapshot anew for each render.
