@@ -33,11 +33,13 @@ const (
 	ByManager     Grouping = "manager"
 	ByEnvironment Grouping = "environment"
 	ByKind        Grouping = "kind"
+	ByClass       Grouping = "class"
+	BySeverity    Grouping = "severity"
 	byObject      Grouping = "object"
 )
 
 // Groupings are those that may be asked for.
-var Groupings = []Grouping{ByCause, ByManager, ByEnvironment, ByKind}
+var Groupings = []Grouping{ByCause, ByManager, ByEnvironment, ByKind, ByClass, BySeverity}
 
 // topCount is how many of the noisiest are named, and maxGroups how many groups
 // there are at most.
@@ -158,8 +160,10 @@ func (l *Ledger) Summary(ctx context.Context, q EpisodeQuery, by Grouping) (Summ
 func (l *Ledger) groups(ctx context.Context, w where, by Grouping, limit int) ([]Group, error) {
 	key := "''"
 	switch by {
-	case ByCause, ByManager, ByEnvironment, ByKind:
+	case ByCause, ByManager, ByEnvironment, ByKind, ByClass:
 		key = string(by)
+	case BySeverity:
+		key = "coalesce(record ->> '$.severity', 'none')"
 	case byObject:
 		key = "environment || ': ' || object"
 	case "":

@@ -286,7 +286,7 @@ func TestDriftIsAddedUp(t *testing.T) {
 		sum.Groups[0].Episodes != 20 || sum.Groups[1].Episodes != 10 || len(sum.Objects) != topCount || len(sum.Managers) != 2 {
 		t.Errorf("summary %+v", sum)
 	}
-	for by, want := range map[Grouping]int{ByCause: 2, ByEnvironment: 2, ByKind: 1} {
+	for by, want := range map[Grouping]int{ByCause: 2, ByEnvironment: 2, ByKind: 1, ByClass: 1, BySeverity: 1} {
 		if sum, err := l.Summary(t.Context(), EpisodeQuery{}, by); err != nil || len(sum.Groups) != want {
 			t.Errorf("by %s: %+v, %v", by, sum.Groups, err)
 		}

@@ -63,7 +63,7 @@ nothing can be said.
 	}
 	c.Flags().BoolVar(&q.Open, "open", false, "leave out what has ended")
 	c.Flags().Var(&since, "since", "leave out what ended longer ago: 12h, 7d; 0 shows all that is kept")
-	c.Flags().StringVar(&group, "group-by", "", "add up by cause, manager, environment or kind")
+	c.Flags().StringVar(&group, "group-by", "", "add up by cause, manager, environment, kind, class or severity")
 	a.addFormat(c)
 	a.addConnect(c)
 	return c
