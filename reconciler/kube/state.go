@@ -99,6 +99,8 @@ func (s *states) get(name string) (object *unstructured.Unstructured, known bool
 
 // State implements reconciler.Keeper.
 func (t *Target) State(ctx context.Context, environment string) (reconciler.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.opts.RequestTimeout)
+	defer cancel()
 	object, err := t.stateObject(ctx, stateName(environment))
 	if err != nil {
 		return reconciler.State{}, err
@@ -200,6 +202,8 @@ func annotatedHold(parent *unstructured.Unstructured, now time.Time) (reconciler
 
 // SaveState implements reconciler.Keeper.
 func (t *Target) SaveState(ctx context.Context, environment string, change func(*reconciler.State) error) (reconciler.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*t.opts.RequestTimeout)
+	defer cancel()
 	name := stateName(environment)
 	object, err := t.stateObject(ctx, name)
 	var again patience
@@ -267,6 +271,8 @@ func (t *Target) Environments(ctx context.Context) ([]string, error) {
 	synced, objects := t.states.synced, slices.Collect(maps.Values(t.states.objects))
 	t.states.mu.Unlock()
 	if !synced {
+		ctx, cancel := context.WithTimeout(ctx, t.opts.RequestTimeout)
+		defer cancel()
 		list, err := t.cluster.Objects.Resource(configMaps).Namespace(t.opts.StateNamespace).List(ctx, metav1.ListOptions{LabelSelector: labelState})
 		if err != nil {
 			return nil, fmt.Errorf("list the state in namespace %s: %w", t.opts.StateNamespace, err)
@@ -288,6 +294,8 @@ func (t *Target) Environments(ctx context.Context) ([]string, error) {
 
 // Forget implements reconciler.Remover.
 func (t *Target) Forget(ctx context.Context, environment string) error {
+	ctx, cancel := context.WithTimeout(ctx, t.opts.RequestTimeout)
+	defer cancel()
 	err := t.stateAPI().Delete(ctx, stateName(environment), metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete ConfigMap/%s/%s: %w", t.opts.StateNamespace, stateName(environment), err)
