@@ -139,7 +139,9 @@ func (v *validator) dir(ctx context.Context, dir, pattern, path string) error {
 		return nil
 	}
 	for _, b := range repo.Broken {
-		v.found.Environments = append(v.found.Environments, ValidatedEnvironment{Name: b.Name, Problems: len(b.Problems)})
+		if b.Kind != environment.KindBlueprint {
+			v.found.Environments = append(v.found.Environments, ValidatedEnvironment{Name: b.Name, Problems: len(b.Problems)})
+		}
 		v.reportIn(dir, b.Problems)
 	}
 	if len(repo.Names())+len(repo.Broken) == 0 {
