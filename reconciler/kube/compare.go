@@ -118,56 +118,6 @@ func (t *Target) Compare(ctx context.Context, want []sources.Item, scope reconci
 	return c.ops, nil
 }
 
-// settled is a comparison that found nothing to do. It holds as long as the same
-// items are wanted and nothing was learned of the environment's objects.
-type settled struct {
-	first   *sources.Item
-	checks  []environment.HealthCheck
-	version uint64
-	ops     []reconciler.Operation
-}
-
-// recall answers from the last comparison, if nothing can have changed since.
-func (t *Target) recall(want []sources.Item, scope reconciler.Scope, version uint64) []reconciler.Operation {
-	if scope.Partial || scope.Verify || scope.Preview || len(want) == 0 {
-		return nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.settled[scope.Environment]
-	if s.first != &want[0] || !slices.Equal(s.checks, scope.Checks) || len(s.ops) != len(want) || s.version != version {
-		return nil
-	}
-	return s.ops
-}
-
-// settle remembers a comparison, if it found every item as desired and nothing
-// else. Items are never changed in place, so the address of the first stands for
-// the whole list.
-func (t *Target) settle(want []sources.Item, scope reconciler.Scope, version uint64, ops []reconciler.Operation) {
-	if scope.Partial || scope.Preview {
-		return
-	}
-	quiet := len(want) > 0 && len(ops) == len(want)
-	for i := range ops {
-		quiet = quiet && ops[i].Kind == reconciler.OpUnchanged
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !quiet {
-		delete(t.settled, scope.Environment)
-		return
-	}
-	t.settled[scope.Environment] = settled{first: &want[0], checks: scope.Checks, version: version, ops: ops}
-}
-
-// forgetSettled makes the next comparison a real one.
-func (t *Target) forgetSettled(environment string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.settled, environment)
-}
-
 // noteKinds remembers what an environment depends on, for its health.
 func (t *Target) noteKinds(scope reconciler.Scope, resources map[schema.GroupKind]kubelive.Resource) {
 	t.mu.Lock()
