@@ -28,6 +28,10 @@ type Sighting struct {
 	Revision    string
 	Cause       Cause
 	Next        string
+	Fate        Fate
+	Decision    *Decision
+	Commit      string
+	Author      string
 	// Seen is when the drift was sensed; At when the sighting was complete.
 	Seen time.Time
 	At   time.Time
@@ -103,6 +107,13 @@ func (b *Book) See(s Sighting) (Episode, bool) {
 	}
 	e.Class, e.Changes, e.Cause, e.Next = s.Class, s.Changes, s.Cause, s.Next
 	e.Origin, e.Revision, e.LastSeen = s.Origin, s.Revision, s.At
+	e.Fate, e.Decision, e.Commit, e.Author = s.Fate, s.Decision, s.Commit, s.Author
+	e.Severity, e.SeverityRule = "", ""
+	for _, c := range s.Changes {
+		if worst := Worst(e.Severity, c.Severity); worst != e.Severity {
+			e.Severity, e.SeverityRule = worst, c.SeverityRule
+		}
+	}
 	e.Occurrences++
 	return *e, !known
 }
@@ -132,6 +143,7 @@ func (b *Book) end(key bookKey, e *Episode, how State, at time.Time) Episode {
 	e.State = how
 	if how == Persists {
 		e.Next = "not retried: admission puts the live value back after every apply"
+		e.Cause, e.Fate = Admission, Rewritten
 		return *e
 	}
 	e.Ended, e.Next = at, ""
@@ -161,6 +173,31 @@ func (b *Book) EndAll(environment string, how State, at time.Time, keep func(sou
 		}
 	}
 	return out
+}
+
+// Name notes who made a drift, by the episode's id. It returns a copy, and
+// whether that was news.
+func (b *Book) Name(id string, p Person) (Episode, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	named := func(e *Episode) (Episode, bool) {
+		if e.Person != nil && *e.Person == p {
+			return *e, false
+		}
+		e.Person = &p
+		return *e, true
+	}
+	for _, e := range b.open {
+		if e.ID == id {
+			return named(e)
+		}
+	}
+	for i := range b.ended {
+		if b.ended[i].ID == id {
+			return named(&b.ended[i])
+		}
+	}
+	return Episode{}, false
 }
 
 // OpenCount is how many episodes of an environment are open.

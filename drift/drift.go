@@ -23,6 +23,12 @@ const (
 	// NotOwned: the value is equal, but the field is no longer ours, so that
 	// the next change by others would go unseen.
 	NotOwned Class = "not-owned"
+	// ExtraField: others added a field to an object of ours.
+	ExtraField Class = "extra-field"
+	// Unmanaged: an object in a namespace of ours that belongs to nobody.
+	Unmanaged Class = "unmanaged"
+	// StaleRevision: live is as an older revision asks for.
+	StaleRevision Class = "stale-revision"
 )
 
 // Cause says, as far as it can be known, what made a drift.
@@ -37,6 +43,10 @@ const (
 	// Admission: the value differs straight after our own apply, so something
 	// in the API server's admission rewrites it.
 	Admission Cause = "admission"
+	// GitNewer: git has moved, and the change waits.
+	GitNewer Cause = "git-newer"
+	// Interrupted: a run failed or was cut before it got there.
+	Interrupted Cause = "interrupted-run"
 	// UnknownCause: nothing tells.
 	UnknownCause Cause = "unknown"
 )
@@ -53,6 +63,12 @@ type Change struct {
 	// found instead.
 	Desired Value `json:"desired"`
 	Live    Value `json:"live"`
+	// Git is what the files say, before the server's defaults and admission; nil
+	// where that is not known.
+	Git *Value `json:"git,omitempty"`
+	// Severity is how bad it is, and SeverityRule what says so.
+	Severity     Severity `json:"severity,omitempty"`
+	SeverityRule string   `json:"severityRule,omitempty"`
 	// Applied, in a plan, is what was last applied, and Overwrites says that
 	// somebody else changed the field since, which a run would overwrite.
 	Applied    *Value `json:"applied,omitempty"`
@@ -93,6 +109,14 @@ type Episode struct {
 	// Origin and Revision say where the desired value comes from.
 	Origin   sources.Origin `json:"origin,omitzero"`
 	Revision string         `json:"revision,omitempty"`
+	// Commit is that revision in full, and Author who wrote its newest commit.
+	Commit string `json:"commit,omitempty"`
+	Author string `json:"author,omitempty"`
+	// Severity is the worst of its changes, and SeverityRule what says so.
+	Severity     Severity `json:"severity,omitempty"`
+	SeverityRule string   `json:"severityRule,omitempty"`
+	// Person is who did it, where audit events say so.
+	Person *Person `json:"person,omitempty"`
 
 	State       State     `json:"state"`
 	FirstSeen   time.Time `json:"firstSeen"`
@@ -101,4 +125,102 @@ type Episode struct {
 	Occurrences int       `json:"occurrences"`
 	// Next says what happens next, for people: "reverts now", "reported only".
 	Next string `json:"next,omitempty"`
+	// Fate is the same in one word.
+	Fate Fate `json:"fate,omitempty"`
+	// Decision is what somebody decided about it; nil where nobody did.
+	Decision *Decision `json:"decision,omitempty"`
+}
+
+// Fate is what becomes of a drift.
+type Fate string
+
+// The fates.
+const (
+	// Reverts: it is put back at once.
+	Reverts Fate = "reverts"
+	// Retried: putting it back failed, and is tried again.
+	Retried Fate = "retried"
+	// Held: it is put back when a hold or a window ends.
+	Held Fate = "held"
+	// Reported: the mode or a rule leaves it.
+	Reported Fate = "reported"
+	// Waits: something has to be approved first.
+	Waits Fate = "waits"
+	// Accepted: somebody accepted it for a time.
+	Accepted Fate = "accepted"
+	// Fought: another writer never gives up, so it is left alone.
+	Fought Fate = "fight"
+	// Rewritten: admission puts it there after every apply.
+	Rewritten Fate = "admission"
+)
+
+// Quiet reports whether nobody has to be told of it again.
+func (f Fate) Quiet() bool { return f == Accepted || f == Fought }
+
+// Decision is what somebody decided about drift.
+type Decision struct {
+	ID string `json:"id"`
+	// Object and Path are what it is about; with no path it is every field.
+	Object sources.ID `json:"object"`
+	Path   string     `json:"path,omitempty"`
+	Reason string     `json:"reason"`
+	Author string     `json:"author"`
+	Since  time.Time  `json:"since"`
+	// Until is when it counts no more.
+	Until time.Time `json:"until"`
+}
+
+// Person is who made a change, as the target's audit events say.
+type Person struct {
+	// User is the name; As is whom the user impersonated, if anybody.
+	User string `json:"user"`
+	As   string `json:"as,omitempty"`
+	// Verb is what was done, and At when.
+	Verb string    `json:"verb,omitempty"`
+	At   time.Time `json:"at,omitzero"`
+}
+
+// String is "ann", or "ann as system:admin".
+func (p Person) String() string {
+	if p.As == "" {
+		return p.User
+	}
+	return p.User + " as " + p.As
+}
+
+// Severity is how bad a drift is.
+type Severity string
+
+// The severities, the worst last.
+const (
+	Low      Severity = "low"
+	Medium   Severity = "medium"
+	High     Severity = "high"
+	Critical Severity = "critical"
+)
+
+// Severities are all, the worst first.
+var Severities = []Severity{Critical, High, Medium, Low}
+
+// rank orders severities; an unknown one comes before all.
+func (s Severity) rank() int {
+	switch s {
+	case Critical:
+		return 4
+	case High:
+		return 3
+	case Medium:
+		return 2
+	case Low:
+		return 1
+	}
+	return 0
+}
+
+// Worst is the worse of two.
+func Worst(a, b Severity) Severity {
+	if b.rank() > a.rank() {
+		return b
+	}
+	return a
 }

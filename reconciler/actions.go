@@ -329,6 +329,9 @@ func (s State) decided() string {
 	for _, h := range s.Holds {
 		text += "\x00" + h.ID + h.Until.String()
 	}
+	for _, d := range s.Decisions {
+		text += "\x00" + d.ID + d.Until.String()
+	}
 	if s.Pin != nil {
 		text += "\x00" + s.Pin.Revision.ID + s.Pin.Until.String()
 	}

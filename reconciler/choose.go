@@ -46,6 +46,10 @@ func (w *worker) choose(ctx context.Context, d Driver, a Assignment, t Trigger) 
 			w.warn(h)
 		}
 	}
+	counting, _ := state.accepted(now)
+	for _, d := range counting {
+		c.wake = earliest(c.wake, d.Until)
+	}
 	if pin := state.pinned(now); pin != nil {
 		c.gates = append(c.gates, pin.gate())
 		c.wake = earliest(c.wake, pin.Until)
@@ -210,7 +214,7 @@ func (c choice) readOnly() bool {
 			return true
 		}
 	}
-	return false
+	return len(c.state.Decisions) > 0
 }
 
 // appliedID is the revision that was last brought about in full.

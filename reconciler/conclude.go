@@ -40,6 +40,7 @@ func (w *worker) conclude(out *Run, asked Run, problems sources.Problems) {
 	defer w.mu.Unlock()
 	known := out.Result != Failed && !w.standby
 	last := *out
+	w.failed = failedChanges(out.Changes)
 	last.Changes = nil // who wants them asks for the run
 	w.running, w.last, w.held = nil, &last, waitingGates(out.Waiting)
 	if len(out.Changes) > 0 {
@@ -54,6 +55,18 @@ func (w *worker) conclude(out *Run, asked Run, problems sources.Problems) {
 	if out.Result == Applied || out.Result == Unchanged && out.Counts.Pending == 0 {
 		w.applied = out.Revision
 	}
+}
+
+// failedChanges are those of a run that it could not make, the correction of
+// drift aside.
+func failedChanges(all []ObjectChange) []ObjectChange {
+	var out []ObjectChange
+	for _, c := range all {
+		if c.Error != "" && (c.Op == OpCreate || c.Op == OpUpdate || c.Op == OpRecreate) {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // waitingGates are the gates that hold single operations back: deletions, as a

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/drift"
@@ -49,6 +48,7 @@ func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
 	}
 	policy := w.policy(a, "")
 	policy.Partial, policy.Gates = true, c.gates
+	policy.Accepted, _ = c.state.accepted(time.Now())
 	out := Run{}
 	w.carryOut(ctx, driver, a, NewPlan(ops, policy), &out, seen)
 	if len(out.Errors) > 0 && ctx.Err() == nil {
@@ -133,7 +133,7 @@ func (w *worker) corrected(o Outcome, a Assignment, seen time.Time) {
 	if o.Class == "" {
 		return
 	}
-	w.seeDrift(o.Operation, a, o.Changes, o.Class, "", seen)
+	w.seeDrift(sighting{op: o.Operation, changes: o.Changes, class: o.Class, fate: drift.Reverts, next: "reverts now", seen: seen}, a)
 	if o.Persists {
 		w.endDrift(o.Operation.Object, drift.Persists)
 		return
@@ -149,40 +149,6 @@ func (w *worker) corrected(o Outcome, a Assignment, seen time.Time) {
 	w.endDrift(o.Operation.Object, drift.Corrected)
 }
 
-// seeDrift writes a sighting into the book, and one log line for a new episode.
-func (w *worker) seeDrift(op Operation, a Assignment, changes []drift.Change, class drift.Class, held string, seen time.Time) {
-	next := "reverts now"
-	if held != "" {
-		next = "stays: " + held
-	}
-	episode, fresh := w.engine.book.See(drift.Sighting{
-		Environment: w.name, Target: a.Spec.Target, Object: op.Object, Class: class, Changes: changes,
-		Origin: op.Item.Origin, Revision: a.Revision.Short(), Cause: causeOf(changes), Next: next,
-		Seen: seen, At: time.Now(),
-	})
-	w.mu.Lock()
-	w.driftAt = time.Now()
-	w.mu.Unlock()
-	if !fresh {
-		if o := w.engine.opts.Observer; o != nil {
-			o.DriftChanged(episode)
-		}
-		return
-	}
-	event := w.log.Info().Str("object", op.Object.String()).Str("class", string(class))
-	for i, c := range changes {
-		if i == 5 {
-			event = event.Int("fields", len(changes))
-			break
-		}
-		event = event.Str(fmt.Sprintf("field%d", i+1), fmt.Sprintf("%s: desired %s, live %s, by %s", c.Path, c.Desired, c.Live, c.Manager))
-	}
-	event.Str("next", next).Msg("drift")
-	if o := w.engine.opts.Observer; o != nil {
-		o.DriftSeen(episode, time.Since(seen))
-	}
-}
-
 func (w *worker) endDrift(id sources.ID, how drift.State) {
 	episode, ok := w.engine.book.End(w.name, id, how, time.Now())
 	o := w.engine.opts.Observer
@@ -193,12 +159,4 @@ func (w *worker) endDrift(id sources.ID, how drift.State) {
 	default:
 		o.DriftEnded(episode)
 	}
-}
-
-func causeOf(changes []drift.Change) drift.Cause {
-	managers := make([]string, len(changes))
-	for i, c := range changes {
-		managers[i] = c.Manager
-	}
-	return drift.CauseOf(managers)
 }

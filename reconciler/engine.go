@@ -283,17 +283,11 @@ func (e *Engine) Drift(f Filter) Report {
 			(!f.OpenOnly || d.Ended.IsZero()) && !d.LastSeen.Before(f.Since)
 	})
 	for _, s := range e.Environments() {
-		if f.Environment != "" && s.Name != f.Environment {
-			continue
-		}
-		if why := unsure(s); why != "" {
-			if r.Unsure == nil {
-				r.Unsure = map[string]string{}
-			}
-			r.Unsure[s.Name] = why
+		if f.Environment == "" || s.Name == f.Environment {
+			s.addTo(&r)
 		}
 	}
-	return r
+	return r.Summed()
 }
 
 func unsure(s Status) string {

@@ -87,7 +87,7 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 			Object: "Environment/" + w.name, Message: "nothing to apply: its spec is missing or cannot be used",
 		}
 	}
-	out := Run{Revision: a.Revision}
+	out, started := Run{Revision: a.Revision}, time.Now()
 	driver := w.engine.opts.Drivers[a.Spec.Target]
 	if driver == nil {
 		return out, sources.Problem{
@@ -116,12 +116,18 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 		}
 	}
 	out.Revision = c.a.Revision
+	accepted, ended := c.state.accepted(started)
+	if len(ended) > 0 {
+		// What was left has become ours at its live value: only the server can tell.
+		t.Verify = true
+	}
 	ops, err := w.compare(ctx, driver, c.a, w.desired, Scope{Verify: t.Verify, ReadOnly: c.readOnly() || w.fights.any()})
 	if err != nil {
 		return out, err
 	}
 	w.forgetUnwanted()
 	policy := w.policyOf(driver, c, t.Approve)
+	policy.Accepted, policy.Revert = accepted, t.Revert
 	w.publish(a, ops)
 	w.holdMoving(a, ops, policy)
 	plan := NewPlan(ops, policy)
@@ -133,6 +139,9 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 	w.preview(ctx, driver, c, &out)
 	out.Result = resultOf(&out)
 	w.remember(ctx, driver, c, &out)
+	if len(ended) > 0 && out.Result != Failed {
+		w.dropEnded(ctx, driver, started)
+	}
 	return out, nil
 }
 
@@ -216,7 +225,7 @@ func (w *worker) remember(ctx context.Context, d Driver, c choice, out *Run) {
 		_, err := k.SaveState(ctx, w.name, func(s *State) error {
 			s.accept(c.a.Revision)
 			s.Source, s.Deletion, s.Removed = c.a.Source, string(deletionOf(c.a.Spec)), nil
-			s.Rendered = w.renderedNow(c.a)
+			s.Identity, s.Rendered = c.a.Identity, w.renderedNow(c.a)
 			return nil
 		})
 		if err != nil && ctx.Err() == nil {
@@ -332,7 +341,7 @@ func (w *worker) countIdle(op Operation, a Assignment, out *Run, seen time.Time)
 		w.keep(op)
 	case op.Held != "" && op.Kind == OpCorrect:
 		w.keep(op)
-		w.seeDrift(op, a, op.Changes, op.Class, op.Held, seen)
+		w.seeDrift(sighting{op: op, changes: op.Changes, class: op.Class, fate: fateOf(op), next: "stays: " + op.Held, seen: seen}, a)
 		out.Counts.Pending++
 	case op.heldFirstBy(GateMode):
 		out.Counts.Pending++
@@ -353,7 +362,7 @@ func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 		out.Errors = append(out.Errors, sources.ProblemsOf(o.Err)...)
 		if op.Kind == OpCorrect {
 			w.keep(op)
-			w.seeDrift(op, a, o.Changes, o.Class, "correction failed, is retried", seen)
+			w.seeDrift(sighting{op: op, changes: o.Changes, class: o.Class, fate: drift.Retried, next: "correction failed, is retried", seen: seen}, a)
 		}
 		return
 	}

@@ -85,7 +85,7 @@ func (f fights) why(id sources.ID, path string) string {
 // IgnoreRule is the rule that leaves one field of one thing alone, as it is
 // written into spec.drift.rules.
 func IgnoreRule(id sources.ID, path string) string {
-	steps := pathSteps(path)
+	steps := drift.PathSteps(path)
 	for i, s := range steps {
 		if _, value, keyed := strings.Cut(s, "="); keyed {
 			s = value
@@ -96,16 +96,20 @@ func IgnoreRule(id sources.ID, path string) string {
 	if id.Group != "" {
 		group = "group: " + id.Group + ", "
 	}
-	return fmt.Sprintf("{%skind: %s, name: %s, paths: [%q], mode: ignore}", group, id.Kind, id.Name, "/"+strings.Join(steps, "/"))
+	namespace := ""
+	if id.Namespace != "" {
+		namespace = "namespace: " + id.Namespace + ", "
+	}
+	return fmt.Sprintf("{%skind: %s, %sname: %s, paths: [%q], mode: ignore}", group, id.Kind, namespace, id.Name, "/"+strings.Join(steps, "/"))
 }
 
 // holdFights leaves alone what is fought over: a correction that is about nothing
 // else is held, any other leaves those fields as they are.
-func holdFights(ops []Operation, f fights) {
+func holdFights(ops []Operation, f fights, revert []sources.ID) {
 	for i := range ops {
 		op := &ops[i]
 		left := f.left(op.Object)
-		if op.Kind != OpCorrect || len(left) == 0 || len(op.Changes) == 0 {
+		if op.Kind != OpCorrect || len(left) == 0 || len(op.Changes) == 0 || slices.Contains(revert, op.Object) {
 			continue
 		}
 		others := slices.ContainsFunc(op.Changes, func(c drift.Change) bool { return !slices.Contains(left, c.Path) })

@@ -36,7 +36,7 @@ func TestAFieldThatIsFoughtOverIsLeftAlone(t *testing.T) {
 		return NewPlan([]Operation{op}, p).Operations[0]
 	}
 	alone := correct(".spec.replicas")
-	if !alone.heldFirstBy(GateFight) || !strings.Contains(alone.Held, `{group: apps, kind: Deployment, name: a, paths: ["/spec/replicas"], mode: ignore}`) || !strings.Contains(alone.Held, "keda") {
+	if !alone.heldFirstBy(GateFight) || !strings.Contains(alone.Held, `{group: apps, kind: Deployment, namespace: web, name: a, paths: ["/spec/replicas"], mode: ignore}`) || !strings.Contains(alone.Held, "keda") {
 		t.Errorf("held: %s", alone.Held)
 	}
 	both := correct(".spec.replicas", ".spec.paused")

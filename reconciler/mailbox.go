@@ -65,6 +65,9 @@ func merge(a, b Trigger) Trigger {
 	if len(b.Through) > 0 {
 		out.Through, out.Because = slices.Concat(a.Through, b.Through), b.Because
 	}
+	if len(b.Revert) > 0 {
+		out.Revert = slices.Concat(a.Revert, b.Revert)
+	}
 	return out
 }
 
@@ -140,7 +143,7 @@ func (m *mailbox) takeRun() *handle { return m.takeIf(func(Trigger) bool { retur
 
 // takePoll takes a queued run that asks for nothing but what is assigned by now.
 func (m *mailbox) takePoll() *handle {
-	return m.takeIf(func(t Trigger) bool { return !t.Fetch && !t.Verify && t.Approve == "" && len(t.Through) == 0 })
+	return m.takeIf(func(t Trigger) bool { return !t.Fetch && !t.Verify && t.Approve == "" && len(t.Through)+len(t.Revert) == 0 })
 }
 
 func (m *mailbox) takeIf(match func(Trigger) bool) *handle {

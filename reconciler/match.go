@@ -87,7 +87,7 @@ func matches(m environment.Match, id sources.ID, c *drift.Change) bool {
 	if c == nil || c.Path == "" {
 		return false
 	}
-	steps := pathSteps(c.Path)
+	steps := drift.PathSteps(c.Path)
 	return slices.ContainsFunc(m.Paths, func(p string) bool { return covers(pointerSteps(p), steps) })
 }
 
@@ -121,39 +121,6 @@ func pointerSteps(pointer string) []string {
 		steps[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(s)
 	}
 	return steps
-}
-
-// pathSteps are the steps of a change's path: `.a["b.c"][name=x].d` is a, b.c,
-// name=x, d.
-func pathSteps(p string) []string {
-	var out []string
-	for p != "" {
-		switch {
-		case strings.HasPrefix(p, `["`):
-			end := strings.Index(p, `"]`)
-			if end < 0 {
-				return append(out, p)
-			}
-			out, p = append(out, strings.ReplaceAll(p[2:end], `\"`, `"`)), p[end+2:]
-		case p[0] == '[':
-			end := strings.IndexByte(p, ']')
-			if end < 0 {
-				return append(out, p)
-			}
-			out, p = append(out, p[1:end]), p[end+1:]
-		default:
-			p = strings.TrimPrefix(p, ".")
-			end := strings.IndexAny(p, ".[")
-			if end < 0 {
-				end = len(p)
-			}
-			if end > 0 {
-				out = append(out, p[:end])
-			}
-			p = p[end:]
-		}
-	}
-	return out
 }
 
 // covers reports whether a pattern of steps is about a field. A step * is any

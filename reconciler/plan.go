@@ -74,6 +74,8 @@ type Operation struct {
 	// Leave are the paths of changes that a correction does not put back, because
 	// a rule or a decision says so: the driver applies their live values.
 	Leave []string `json:"leave,omitempty"`
+	// accepted is the decision that holds it.
+	accepted *drift.Decision
 	// Err is why nothing can be done, for OpConflict and OpUnknown.
 	Err error `json:"-"`
 	// Error is its text, and Origin where the item was written down; both are
@@ -141,6 +143,10 @@ type Policy struct {
 	// Fights are the fields that are left alone because another writer never gives
 	// up.
 	Fights fights
+	// Accepted are the decisions that count now, and Revert the things whose drift
+	// is put back once whatever leaves it.
+	Accepted []drift.Decision
+	Revert   []sources.ID
 	// Partial: the operations are about hinted things only.
 	Partial bool
 }
@@ -171,8 +177,9 @@ func NewPlan(ops []Operation, p Policy) Plan {
 			holdOverBudget(out, p)
 		}
 	}
+	holdAccepted(out, p)
 	holdByDrift(out, p)
-	holdFights(out, p.Fights)
+	holdFights(out, p.Fights, p.Revert)
 	if p.Whole {
 		holdWhole(out)
 	}
@@ -259,9 +266,9 @@ func holdByGates(ops []Operation, p Policy, approved bool) {
 func holdByDrift(ops []Operation, p Policy) {
 	for i := range ops {
 		if ops[i].Kind == OpUpdate {
-			ops[i].Leave = ignored(p.Drift, ops[i])
+			ops[i].Leave = append(ops[i].Leave, ignored(p.Drift, ops[i])...)
 		}
-		if ops[i].Kind != OpCorrect {
+		if ops[i].Kind != OpCorrect || slices.Contains(p.Revert, ops[i].Object) {
 			continue
 		}
 		switch driftModeOf(p.Drift, ops[i]) {
@@ -270,7 +277,7 @@ func holdByDrift(ops []Operation, p Policy) {
 		case environment.DriftReport:
 			ops[i].hold(GateDrift, heldReport)
 		default:
-			ops[i].Leave = leftAlone(p.Drift, ops[i])
+			ops[i].Leave = append(ops[i].Leave, leftAlone(p.Drift, ops[i])...)
 		}
 	}
 }

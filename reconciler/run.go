@@ -80,6 +80,8 @@ type Trigger struct {
 	// Through are the holds that this run passes, and Because says why it may.
 	Through []string `json:"through,omitempty"`
 	Because string   `json:"because,omitempty"`
+	// Revert are things whose drift is put back once, whatever leaves it.
+	Revert []sources.ID `json:"revert,omitempty"`
 }
 
 // passes reports whether the trigger passes a hold.
@@ -196,6 +198,8 @@ type Status struct {
 	// since the daemon started.
 	OpenDrifts  int `json:"openDrifts"`
 	Corrections int `json:"corrections"`
+	// failedChanges are those that the last run could not make.
+	failedChanges []ObjectChange
 	// Compared: live was compared with desired since the daemon started, so that
 	// its drift is known.
 	Compared bool `json:"compared"`
@@ -212,11 +216,4 @@ type Filter struct {
 }
 
 // Report is the answer to "what drifted".
-type Report struct {
-	// At is when the report was made.
-	At       time.Time       `json:"at"`
-	Episodes []drift.Episode `json:"episodes"`
-	// Unsure names environments of which nothing can be said now, and why: a
-	// report without them would read as clean.
-	Unsure map[string]string `json:"unsure,omitempty"`
-}
+type Report = drift.Report

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
 
@@ -17,6 +18,8 @@ import (
 type State struct {
 	// Holds stop writes. Those that have expired stay until they are noticed.
 	Holds []Hold `json:"holds,omitempty"`
+	// Decisions are the drifts that somebody accepted for a time.
+	Decisions []drift.Decision `json:"decisions,omitempty"`
 	// Pin, when not nil, chooses the revision.
 	Pin *Pin `json:"pin,omitempty"`
 	// Accepted is the newest revision that passed every gate and was applied;
@@ -33,9 +36,11 @@ type State struct {
 	// Removed says what is to become of the environment's objects now that its
 	// spec left git; nil while it has one.
 	Removed *Removal `json:"removed,omitempty"`
-	// Deletion, Source and Target are the spec's, for the time after it left.
+	// Deletion, Source and Identity are the assignment's, for the time after the
+	// spec left.
 	Deletion string `json:"deletion,omitempty"`
 	Source   string `json:"source,omitempty"`
+	Identity string `json:"identity,omitempty"`
 }
 
 // Rendered tells whether the same inputs render to the same under another version

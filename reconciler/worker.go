@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/holdfast-gitops/holdfast/drift/severity"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
 
@@ -44,6 +45,8 @@ type worker struct {
 	later map[sources.ID]*time.Timer
 	// fights are the fields that are corrected again and again.
 	fights fights
+	// grader says how bad a drift is.
+	grader *severity.Grader
 	// warned are the holds whose coming end was told.
 	warned map[string]bool
 	// failures counts runs, and misses corrections, that failed in a row.
@@ -76,6 +79,8 @@ type worker struct {
 	objects  int
 	compared bool
 	pending  int
+	// failed are the changes that the last run could not make.
+	failed []ObjectChange
 	held     []Gate
 	// gates are those of the environment as a whole; held those of single
 	// operations.
@@ -287,6 +292,7 @@ func (w *worker) status() Status {
 	for _, p := range w.problems {
 		s.Errors = append(s.Errors, p...)
 	}
+	s.failedChanges = w.failed
 	s.Health, s.Unready, s.ReadySince = w.health, slices.Clone(w.waiting), w.readySince
 	s.Sync = w.syncWord(&s)
 	return s

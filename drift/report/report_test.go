@@ -1,0 +1,111 @@
+package report_test
+
+import (
+	"encoding/csv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/drift/report"
+	"github.com/holdfast-gitops/holdfast/sources"
+)
+
+var now = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+
+const evil = `<script>alert(1)</script> | **x** [l](http://evil)`
+
+func sample() drift.Report {
+	git := drift.NewValue(3, false)
+	return drift.Report{
+		At: now,
+		Episodes: []drift.Episode{
+			{
+				ID: "e1", Environment: "prod", Object: sources.ID{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "web"},
+				Class: drift.Changed, State: drift.Open, Severity: drift.High, FirstSeen: now.Add(-time.Hour), LastSeen: now, Occurrences: 2,
+				Origin: sources.Origin{File: "prod/web.yaml", Line: 3}, Commit: "abc", Author: "Ann", Next: "stays: " + evil,
+				Person: &drift.Person{User: "bob"}, Cause: drift.Manual,
+				Changes: []drift.Change{
+					{Path: ".spec.replicas", Git: &git, Desired: drift.NewValue(3, false), Live: drift.NewValue(9, false), Manager: "kubectl-scale", Severity: drift.High},
+					{Path: ".data.password", Desired: drift.NewValue("sentinel", true), Live: drift.NewValue("sentinel", true), Manager: "=HYPERLINK(1)"},
+				},
+			},
+			{
+				ID: "e2", Environment: "dev", Object: sources.ID{Kind: "ConfigMap", Namespace: "shop", Name: "a"}, Class: drift.Changed,
+				State: drift.Open, Severity: drift.Low, Fate: drift.Accepted, FirstSeen: now, LastSeen: now,
+				Decision: &drift.Decision{Author: "ann", Reason: "@known", Until: now.Add(time.Hour)},
+				Changes:  []drift.Change{{Path: ".data.x", Desired: drift.NewValue("a", false), Live: drift.NewValue(evil, false), Manager: "x"}},
+			},
+		},
+		Detectors: []drift.Detector{{Environment: "test", Sight: drift.Stale, AsOf: now.Add(-time.Hour), Why: "silent"}, {Environment: "prod", Sight: drift.Fresh}},
+	}
+}
+
+func write(t *testing.T, format string, expand bool) string {
+	t.Helper()
+	var b strings.Builder
+	if err := report.Write(&b, format, sample(), expand); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestNoFormatTakesWhatItShowsForMarkup(t *testing.T) {
+	for _, format := range []string{"markdown", "html"} {
+		for _, expand := range []bool{false, true} {
+			got := write(t, format, expand)
+			for _, bad := range []string{"<script", "](http", "sentinel"} {
+				if strings.Contains(got, bad) && (format == "markdown" || bad != "](http") {
+					t.Errorf("%s holds %s:\n%s", format, bad, got)
+				}
+			}
+			for _, part := range []string{"replicas", "bob", "test is stale", "2026-11-20 11"} {
+				if plain := strings.ReplaceAll(got, `\`, ""); !strings.Contains(plain, part) {
+					t.Errorf("%s lacks %q:\n%s", format, part, got)
+				}
+			}
+		}
+	}
+	if got := write(t, "html", false); strings.Contains(got, "src=") || strings.Contains(got, "href=") || !strings.Contains(got, "<details>") {
+		t.Errorf("the page is not whole in itself, or folds nothing:\n%s", got)
+	}
+	if err := report.Write(&strings.Builder{}, "pdf", sample(), false); err == nil {
+		t.Error("there is no format pdf")
+	}
+}
+
+func TestCSVHasARowForEachFieldAndNoFormula(t *testing.T) {
+	got := write(t, "csv", false)
+	all, err := csv.NewReader(strings.NewReader(got)).ReadAll()
+	if err != nil || len(all) != 4 {
+		t.Fatalf("%d rows, %v:\n%s", len(all), err, got)
+	}
+	for _, row := range all[1:] {
+		for i, cell := range row {
+			if strings.HasPrefix(cell, "=") || strings.HasPrefix(cell, "@") || strings.Contains(cell, "sentinel") {
+				t.Errorf("%s is %s", all[0][i], cell)
+			}
+		}
+	}
+	cell := map[string]string{}
+	for i, name := range all[0] {
+		cell[name] = all[1][i]
+	}
+	for name, want := range map[string]string{
+		"id": "e1", "object": "Deployment/shop/web", "field": ".spec.replicas", "git": "3", "live": "9", "person": "bob", "file": "prod/web.yaml",
+		"line": "3", "age seconds": "3600", "severity": "high", "occurrences": "2", "cause": "manual",
+	} {
+		if cell[name] != want {
+			t.Errorf("%s is %q, want %q", name, cell[name], want)
+		}
+	}
+}
+
+func TestCountsAreByTheWorstFirst(t *testing.T) {
+	if got := report.Counts(sample().Summed()); got != "open: 1 high, 1 accepted or fought over" {
+		t.Errorf("got %q", got)
+	}
+	if got := report.Counts(drift.Report{}); got != "no open drift" {
+		t.Errorf("got %q", got)
+	}
+}
