@@ -400,10 +400,10 @@ func TestRecordsAreDeletedByAge(t *testing.T) {
 
 func TestRecordsAreDeletedBySize(t *testing.T) {
 	path := filepath.Join(t.TempDir(), FileName)
-	const limit = 2 << 20
+	const limit = 1 << 20
 	clock := start
 	l, stop := begin(t, Options{Path: path, MaxBytes: limit})
-	for n := range 4000 {
+	for n := range 2000 {
 		r := testRun(n)
 		r.Changes[0].Error = strings.Repeat("x", 1000)
 		l.RunEnded(r)
@@ -423,10 +423,10 @@ func TestRecordsAreDeletedBySize(t *testing.T) {
 		t.Errorf("the file has %d bytes of %d, %v", after.Size(), limit, err)
 	}
 	page, err := l.Runs(t.Context(), RunQuery{Limit: 1})
-	if err != nil || len(page.Runs) != 1 || page.Runs[0].ID != testRun(3999).ID {
+	if err != nil || len(page.Runs) != 1 || page.Runs[0].ID != testRun(1999).ID {
 		t.Errorf("the newest is %+v, %v", page.Runs, err)
 	}
-	if got, err := CheckFile(t.Context(), path); err != nil || got.Damage != "" || got.Runs < 400 {
+	if got, err := CheckFile(t.Context(), path); err != nil || got.Damage != "" || got.Runs < 200 {
 		t.Errorf("left are %+v, %v", got, err)
 	}
 }
