@@ -2,6 +2,7 @@ package render_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/holdfast-gitops/holdfast/internal/testkit/treetest"
 	"github.com/holdfast-gitops/holdfast/sources"
+	"github.com/holdfast-gitops/holdfast/sources/environment"
 	"github.com/holdfast-gitops/holdfast/sources/manifest"
 	"github.com/holdfast-gitops/holdfast/sources/render"
 )
@@ -282,5 +284,72 @@ func BenchmarkKustomize(b *testing.B) {
 func benchRender(b *testing.B, r *render.Renderer, req render.Request) {
 	if _, err := r.Render(b.Context(), req); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// TestPatchesEqualKustomize gives the same patches to a spec over plain files and
+// to a kustomization over them.
+func TestPatchesEqualKustomize(t *testing.T) {
+	const objects = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {tier: front}}
+spec: {template: {spec: {containers: [{name: a, image: 'a:1', env: [{name: A, value: '1'}]}, {name: b, image: 'b:1'}], tolerations: [{key: x}]}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: api, labels: {tier: back}, annotations: {note: keep}}
+spec: {template: {spec: {containers: [{name: a, image: 'a:1'}]}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: config, namespace: other}
+data: {a: '1', b: '2'}
+---
+apiVersion: example.com/v1
+kind: Thing
+metadata: {name: web}
+spec: {list: [1, 2], map: {a: 1}}
+`
+	for name, patches := range map[string][]environment.Patch{
+		"merge by name":        {{Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {template: {spec: {containers: [{name: b, image: 'b:2'}, {name: c, image: 'c:1'}]}}}}"}},
+		"merge custom list":    {{Patch: "{apiVersion: example.com/v1, kind: Thing, metadata: {name: web}, spec: {list: [3], map: {b: 2}}}"}},
+		"null removes":         {{Patch: "{apiVersion: v1, kind: ConfigMap, metadata: {name: config, namespace: other}, data: {a: null}}"}},
+		"delete":               {{Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: api}, $patch: delete}"}},
+		"replace":              {{Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {template: {spec: {containers: [{$patch: replace}, {name: z, image: z}]}}}}"}},
+		"target by kind":       {{Target: &environment.PatchTarget{Kind: "Deployment"}, Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {paused: true}}"}},
+		"target by pattern":    {{Target: &environment.PatchTarget{Name: "w.*"}, Patch: `[{"op": "add", "path": "/metadata/annotations", "value": {"a": "b"}}]`}},
+		"annotations replaced": {{Target: &environment.PatchTarget{Kind: "Deployment"}, Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x, annotations: {$patch: replace, new: one}}}"}},
+		"annotations removed":  {{Target: &environment.PatchTarget{Name: "api"}, Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x, annotations: null}}"}},
+		"target by label":      {{Target: &environment.PatchTarget{LabelSelector: "tier=back"}, Patch: `[{"op": "add", "path": "/spec/paused", "value": true}]`}},
+		"target by note":       {{Target: &environment.PatchTarget{AnnotationSelector: "note"}, Patch: `[{"op": "remove", "path": "/metadata/annotations/note"}]`}},
+		"target by space":      {{Target: &environment.PatchTarget{Namespace: "other"}, Patch: `[{"op": "add", "path": "/data/c", "value": "3"}]`}},
+		"target by group":      {{Target: &environment.PatchTarget{Group: "apps", Version: "v1"}, Patch: `[{"op": "add", "path": "/spec/paused", "value": false}]`}},
+		"target of nothing":    {{Target: &environment.PatchTarget{Kind: "Pod"}, Patch: `[{"op": "remove", "path": "/spec"}]`}},
+		"one after another":    {{Target: &environment.PatchTarget{Kind: "ConfigMap"}, Patch: `[{"op": "test", "path": "/data/a", "value": "1"}, {"op": "replace", "path": "/data/a", "value": "x"}]`}, {Target: &environment.PatchTarget{Kind: "ConfigMap"}, Patch: `[{"op": "move", "from": "/data/a", "path": "/data/z"}]`}},
+		"a new name":           {{Target: &environment.PatchTarget{Kind: "Thing"}, Patch: `[{"op": "replace", "path": "/metadata/name", "value": "renamed"}]`, Options: &environment.PatchOptions{AllowNameChange: true}}},
+		"several documents":    {{Patch: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {paused: true}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: config, namespace: other}, data: {c: '3'}}\n"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, err := json.Marshal(map[string]any{"resources": []string{"a.yaml"}, "patches": patches})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := render.New(render.Options{})
+			tree := treetest.New(map[string]string{"plain/a.yaml": objects, "k/kustomization.yaml": string(k), "k/a.yaml": objects})
+			built, _, err := r.Build(t.Context(), tree, "k", "k/kustomization.yaml")
+			if err != nil {
+				t.Fatal(err)
+			}
+			patched := mustRender(t, r, render.Request{Tree: tree, Path: "plain", Patches: patches})
+			if diff := cmp.Diff(bodies(built), bodies(patched.Items)); diff != "" {
+				t.Errorf("-kustomize +spec:\n%s", diff)
+			}
+			for _, i := range patched.Items {
+				if i.Origin.Line == 0 {
+					t.Errorf("%s has lost its line", i.ID)
+				}
+			}
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,8 +31,9 @@ const (
 // overlayDir is where the child finds the kustomizations that are made for it.
 const overlayDir = ".holdfast"
 
-// itemAnnotation carries an item's number through kustomize.
-const itemAnnotation = "holdfast.dev/rendered-item"
+// itemAnnotation carries an item's number through kustomize, which keeps what
+// begins so even when a patch replaces all annotations by operations.
+const itemAnnotation = "internal.config.kubernetes.io/holdfast-item"
 
 // override changes items as the spec says.
 func (r *Renderer) override(ctx context.Context, rec *recorder, req Request, items []sources.Item) ([]sources.Item, error) {
@@ -350,7 +352,9 @@ func (o *overrides) take(c *conversation, payload []byte, results map[int][]sour
 	}
 	n, err := strconv.Atoi(marked.Metadata.Annotations[itemAnnotation])
 	if err != nil || n < 0 || n >= len(o.items) {
-		return o.failed("a patch replaced the annotations of an object; let it add to them")
+		if n = o.named(b.Object); n < 0 {
+			return o.failed("a patch replaced both the annotations and the name of an object; let it do one of them")
+		}
 	}
 	was := o.items[n]
 	items, problems := manifest.Object(was.Origin, b.Object, c.o)
@@ -364,6 +368,16 @@ func (o *overrides) take(c *conversation, payload []byte, results map[int][]sour
 		results[n] = append(results[n], next)
 	}
 	return nil
+}
+
+// named is the number of the item that an object has the identity of, -1 if there
+// is none.
+func (o *overrides) named(object []byte) int {
+	var h head
+	if json.Unmarshal(object, &h) != nil {
+		return -1
+	}
+	return slices.IndexFunc(o.items, h.is)
 }
 
 // merge puts the changed items where they were. One that gave nothing was

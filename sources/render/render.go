@@ -214,6 +214,8 @@ func (r *Renderer) items(ctx context.Context, rec *recorder, req Request) ([]sou
 	if err != nil {
 		return nil, err
 	}
+	// Before parameters are put in: nothing that was decrypted takes part in that.
+	items = rec.marked(items)
 	if kind != environment.RenderHelm {
 		if items, err = r.substituted(items, req.Values); err != nil {
 			return nil, err
