@@ -1,7 +1,7 @@
 // Package sources holds the values that come out of a source: the revision, the
 // snapshot of its files, and the items that an environment's files render to.
 //
-// It knows nothing of where snapshots come from (gitrepo, localdir) nor of what
+// It knows nothing of where snapshots come from (gitrepo, oci, localdir) nor of what
 // becomes of the items (drift, reconciler): those packages import this one.
 package sources
 

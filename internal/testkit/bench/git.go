@@ -189,7 +189,7 @@ func (b *gitBench) byGit(ctx context.Context, args ...string) (fetched, error) {
 	if err != nil {
 		return got, fmt.Errorf("git %s: %w: %s", args[0], err, out)
 	}
-	if used, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+	if used, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok && canReadMemory() { // in KiB on Linux
 		got.Peak = used.Maxrss << 10
 	}
 	return got, nil
