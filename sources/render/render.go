@@ -248,6 +248,9 @@ func (r *Renderer) kind(rec *recorder, req Request) (environment.RenderKind, err
 	if req.Helm != nil && (wanted == "" || wanted == environment.RenderAuto) {
 		wanted = environment.RenderHelm
 	}
+	if req.Helm != nil && wanted != environment.RenderHelm {
+		return refuse("is not rendered as a chart, since the spec says render: "+string(wanted)+", and yet it has helm", "take out one of the two")
+	}
 	switch wanted {
 	case environment.RenderPlain:
 		return wanted, nil
