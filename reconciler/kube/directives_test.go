@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func TestAnnotationsOfOtherToolsMeanTheSame(t *testing.T) {
@@ -80,8 +82,13 @@ metadata: {name: kept, namespace: NS, annotations: {argocd.argoproj.io/sync-opti
 	colored := func(color, size string) string {
 		return strings.NewReplacer("COLOR", color, "SIZE", size).Replace(text)
 	}
-	if got := w.run(w.items(colored("red", "s"))); got.kinds() != "create 3, unchanged 1" || got.errors() != "" {
+	w.patch(cms, "there", "others", types.ApplyPatchType, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"there"},"data":{"color":"theirs"}}`)
+	there := w.items("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: there, namespace: NS, annotations: {holdfast.dev/apply: IfNotPresent}}\ndata: {color: ours}\n")
+	if got := w.run(append(w.items(colored("red", "s")), there...)); got.kinds() != "create 3, unchanged 2" || got.errors() != "" {
 		t.Fatalf("first: %s; errors %s", got.kinds(), got.errors())
+	}
+	if w.value(cms, "there", "data", "color") != "theirs" {
+		t.Error("what was there already was changed")
 	}
 	w.patch(cms, "merge", "somebody", mergePatch, `{"data":{"color":"green"}}`)
 	if got := w.run(w.items(colored("blue", "m"))); got.errors() != "" {

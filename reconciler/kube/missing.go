@@ -102,6 +102,9 @@ func (c *comparison) found(ctx context.Context, j job, live *unstructured.Unstru
 	op.UID, op.Live, op.Class = string(live.GetUID()), j.note(live), drift.Changed
 	ours := isOurs(live, j.known.Base, c.owner)
 	switch {
+	case j.directives.apply == applyOnce:
+		c.add(j.op(reconciler.OpUnchanged, "is there already, and is never changed: its annotations say so", nil))
+		return
 	case ours && live.GetDeletionTimestamp() != nil:
 		c.leaving(j, live)
 		return
