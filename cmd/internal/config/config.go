@@ -90,6 +90,8 @@ type Target struct {
 	// Kubeconfig is the path of one; empty means in-cluster where that is
 	// possible, else $KUBECONFIG or ~/.kube/config.
 	Kubeconfig string `json:"kubeconfig,omitempty"`
+	// AllowExec lets the kubeconfig run a program for its credentials.
+	AllowExec bool `json:"allowExec,omitempty"`
 	// Context chooses one in the kubeconfig; empty is the current one.
 	Context string `json:"context,omitempty"`
 	// Namespace is where objects go that name none; empty is the context's. In a

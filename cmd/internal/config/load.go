@@ -142,6 +142,7 @@ func (d *decoder) targets(n *yamldoc.Node) []Target {
 			d.textField("context", what+".", &t.Context),
 			d.labelField("namespace", what+".", &t.Namespace),
 			d.labelField("stateNamespace", what+".", &t.StateNamespace),
+			d.boolField("allowExec", what+".", &t.AllowExec),
 			d.countField("concurrency", what+".", maxConcurrency, &t.Concurrency),
 		)
 		d.unique(e, &t.Name, what, seen)
