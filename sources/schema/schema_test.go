@@ -222,4 +222,3 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	}
 }
-
