@@ -70,9 +70,6 @@ type Hold struct {
 	Until  time.Time   `json:"until"`
 }
 
-// covers reports whether the hold is about an object.
-func (h Hold) covers(id sources.ID) bool { return h.Object == nil || *h.Object == id }
-
 // Pin is a rollback: it chooses the revision until it ends.
 type Pin struct {
 	Revision sources.Revision `json:"revision"`
