@@ -28,7 +28,7 @@ func TestPreviewsComeAndGoWithTheirBranches(t *testing.T) {
 	base := s.repo.Commit(t, map[string]string{
 		"environments/review.yaml": `apiVersion: holdfast.dev/v1alpha1
 kind: Environment
-metadata: {name: review}
+metadata: {name: ` + prefix + `}
 spec:
   path: app
   namespace: ` + prefix + `-${branchSlug}
@@ -44,7 +44,7 @@ spec:
 		_ = s.objects.Resource(namespaces).Delete(context.Background(), namespace, metav1.DeleteOptions{})
 	})
 	s.expectValue(namespace, "shown", "branch", "feature/one")
-	name := environment.InstanceName("review", "feature/one")
+	name := environment.InstanceName(prefix, "feature/one")
 	if status := s.settled(name, reconciler.Applied); status.Applied.ID != one {
 		t.Errorf("applied %s, want %s", status.Applied.ID, one)
 	}
@@ -85,7 +85,7 @@ func TestFilesOfAnotherRepositoryAreApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	files.Commit(t, map[string]string{"web/cm.yaml": configMap("shown", "a", "one")})
-	spec := environmentSpec("elsewhere", "web", namespace, "createNamespace: true\nsource: {name: manifests}")
+	spec := environmentSpec(namespace, "web", namespace, "createNamespace: true\nsource: {name: manifests}")
 	s.repo.Commit(t, map[string]string{"environments/e.yaml": spec})
 	s.start()
 	t.Cleanup(func() {
@@ -95,7 +95,7 @@ func TestFilesOfAnotherRepositoryAreApplied(t *testing.T) {
 	second := files.Commit(t, map[string]string{"web/cm.yaml": configMap("shown", "a", "two")})
 	s.expectValue(namespace, "shown", "a", "two")
 	s.until("the status names the files' revision", func() error {
-		status, err := s.client.Environment(context.Background(), "elsewhere")
+		status, err := s.client.Environment(context.Background(), namespace)
 		if err == nil && status.Applied.ID != second {
 			err = fmt.Errorf("it is %s", status.Applied.ID)
 		}
@@ -111,7 +111,7 @@ func TestFilesOfAnotherRepositoryAreApplied(t *testing.T) {
 	})
 	files.Commit(t, map[string]string{"web/cm.yaml": gitserver.Delete, "web/other.yaml": "a: ["})
 	s.until("a broken push is told, and what was applied stays", func() error {
-		status, err := s.client.Environment(context.Background(), "elsewhere")
+		status, err := s.client.Environment(context.Background(), namespace)
 		if err == nil && len(status.Errors) == 0 {
 			err = fmt.Errorf("no error yet")
 		}
