@@ -97,7 +97,7 @@ func TestNothingOutsideIsRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c.req.Tree = directory(t, c.files, c.arrange)
-			out, err := render.New(render.Options{}).Render(t.Context(), c.req)
+			out, err := newRenderer(render.Options{}).Render(t.Context(), c.req)
 			for _, i := range out.Items {
 				if strings.Contains(string(i.Body), "hunter2") {
 					t.Errorf("read: %s", i.Body)
@@ -129,7 +129,7 @@ func TestSpecialFilesDoNotBlock(t *testing.T) {
 			})
 			done := make(chan error, 1)
 			go func() {
-				_, err := render.New(render.Options{}).Render(t.Context(), render.Request{Tree: tree, Path: "web"})
+				_, err := newRenderer(render.Options{}).Render(t.Context(), render.Request{Tree: tree, Path: "web"})
 				done <- err
 			}()
 			select {
@@ -157,7 +157,7 @@ func TestLargeFilesAreRefusedUnread(t *testing.T) {
 	}
 	if snap, err := d.Fetch(t.Context()); err == nil {
 		defer snap.Close()
-		if _, err := render.New(render.Options{}).Render(t.Context(), render.Request{Tree: snap.Tree, Path: "."}); err == nil {
+		if _, err := newRenderer(render.Options{}).Render(t.Context(), render.Request{Tree: snap.Tree, Path: "."}); err == nil {
 			t.Error("100 MB were read as a manifest")
 		}
 	}
@@ -177,7 +177,7 @@ func TestLargeFilesAreRefusedUnread(t *testing.T) {
 			c.files[c.large] = strings.Repeat("a", 5<<20)
 			c.req.Tree = treetest.New(c.files)
 			c.req.Path = "web"
-			_, err := render.New(render.Options{}).Render(t.Context(), c.req)
+			_, err := newRenderer(render.Options{}).Render(t.Context(), c.req)
 			if err == nil || !strings.Contains(err.Error(), c.large+": is 5242880 bytes, and at most 4194304 are read") {
 				t.Errorf("error %v", err)
 			}
@@ -217,7 +217,7 @@ func TestBombsAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.req.Tree = treetest.New(c.files)
-			r := render.New(render.Options{MemoryBytes: 160 << 20, Timeout: 20 * time.Second})
+			r := newRenderer(render.Options{MemoryBytes: 160 << 20, Timeout: 20 * time.Second})
 			_, err := r.Render(t.Context(), c.req)
 			if !errors.As(err, new(sources.Problems)) {
 				t.Errorf("error %v", err)

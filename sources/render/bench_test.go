@@ -40,7 +40,7 @@ func BenchmarkOverrides(b *testing.B) {
 		}
 		b.Run(fmt.Sprintf("spec/%d", objects), func(b *testing.B) {
 			for b.Loop() {
-				benchRender(b, render.New(render.Options{}), req)
+				benchRender(b, newRenderer(render.Options{}), req)
 			}
 			peak(b)
 		})
@@ -50,7 +50,7 @@ func BenchmarkOverrides(b *testing.B) {
 			}
 			over := tree.With("over/kustomization.yaml", "resources: [../env]\nimages: [{name: registry.example.com/app, newTag: \"2\"}]\n")
 			for b.Loop() {
-				benchRender(b, render.New(render.Options{}), render.Request{Tree: over, Path: "over"})
+				benchRender(b, newRenderer(render.Options{}), render.Request{Tree: over, Path: "over"})
 			}
 			peak(b)
 		})
@@ -67,7 +67,7 @@ func BenchmarkHelm(b *testing.B) {
 		tree := treetest.New(files)
 		b.Run(fmt.Sprint(objects), func(b *testing.B) {
 			for b.Loop() {
-				benchRender(b, render.New(render.Options{}), render.Request{Tree: tree, Path: "web"})
+				benchRender(b, newRenderer(render.Options{}), render.Request{Tree: tree, Path: "web"})
 			}
 			peak(b)
 		})
@@ -85,7 +85,7 @@ func BenchmarkHundredEnvironments(b *testing.B) {
 		files[fmt.Sprintf("env%d/a.yaml", i)] = body.String()
 	}
 	tree := treetest.New(files)
-	r := render.New(render.Options{})
+	r := newRenderer(render.Options{})
 	all := func(b *testing.B, tree *treetest.Tree) (rendered int) {
 		for i := range 100 {
 			out, err := r.Render(b.Context(), render.Request{Tree: tree, Path: fmt.Sprintf("env%d", i)})

@@ -35,7 +35,7 @@ func TestUnchangedInputsAreNotRenderedAgain(t *testing.T) {
 	for name, tree := range trees {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := render.New(render.Options{})
+			r := newRenderer(render.Options{})
 			req := render.Request{Tree: tree, Path: "env", DefaultNamespace: "web"}
 			first := mustRender(t, r, req)
 			tree.Reads()
@@ -61,7 +61,7 @@ func TestUnchangedInputsAreNotRenderedAgain(t *testing.T) {
 
 // TestWhatIsMissingIsAnInput adds files that an earlier render looked for.
 func TestWhatIsMissingIsAnInput(t *testing.T) {
-	r := render.New(render.Options{})
+	r := newRenderer(render.Options{})
 	tree := treetest.New(map[string]string{"env/a.yaml": named("a"), "env/b.yaml": named("b")})
 	req := render.Request{Tree: tree, Path: "env"}
 	if got := mustRender(t, r, req); len(got.Items) != 2 {
@@ -82,7 +82,7 @@ func TestWhatIsMissingIsAnInput(t *testing.T) {
 }
 
 func TestOtherRequestIsRenderedAgain(t *testing.T) {
-	r := render.New(render.Options{})
+	r := newRenderer(render.Options{})
 	req := render.Request{Tree: treetest.New(map[string]string{"env/a.yaml": named("a")}), Path: "env"}
 	mustRender(t, r, req)
 	req.DefaultNamespace = "web"
@@ -104,7 +104,7 @@ func (s scopes) Namespaced(group, kind string) (namespaced, known bool) {
 }
 
 func TestNewlyKnownScopeIsRenderedAgain(t *testing.T) {
-	r := render.New(render.Options{})
+	r := newRenderer(render.Options{})
 	thing := "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: t}\n"
 	req := render.Request{
 		Tree: treetest.New(map[string]string{"env/a.yaml": thing}), Path: "env",
@@ -123,7 +123,7 @@ func TestNewlyKnownScopeIsRenderedAgain(t *testing.T) {
 }
 
 func TestCacheIsBounded(t *testing.T) {
-	r := render.New(render.Options{CacheBytes: 5000, Manifest: manifest.Options{Cache: manifest.NewCache(1000)}})
+	r := newRenderer(render.Options{CacheBytes: 5000, Manifest: manifest.Options{Cache: manifest.NewCache(1000)}})
 	files := map[string]string{}
 	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
 		files[name+"/x.yaml"] = named(name)
@@ -150,7 +150,7 @@ func TestOneCommitParsesOneFile(t *testing.T) {
 		files["env/"+name+".yaml"] = named(name)
 	}
 	tree := treetest.New(files)
-	r := render.New(render.Options{})
+	r := newRenderer(render.Options{})
 	mustRender(t, r, render.Request{Tree: tree, Path: "env"})
 	next := tree.With("env/b.yaml", named("changed"))
 	mustRender(t, r, render.Request{Tree: next, Path: "env"})
@@ -191,7 +191,7 @@ func TestOneOfManyEnvironmentsIsRendered(t *testing.T) {
 	for i := range 100 {
 		files[fmt.Sprintf("env%d/a.yaml", i)] = named("a")
 	}
-	tree, r := treetest.New(files), render.New(render.Options{})
+	tree, r := treetest.New(files), newRenderer(render.Options{})
 	for i := range 100 {
 		mustRender(t, r, render.Request{Tree: tree, Path: fmt.Sprintf("env%d", i)})
 	}
@@ -206,7 +206,7 @@ func TestOneOfManyEnvironmentsIsRendered(t *testing.T) {
 // TestWhatTheSpecAsksIsPartOfTheKey changes a request in every way that must
 // render again.
 func TestWhatTheSpecAsksIsPartOfTheKey(t *testing.T) {
-	r := render.New(render.Options{})
+	r := newRenderer(render.Options{})
 	base := render.Request{Tree: treetest.New(map[string]string{
 		"env/a.yaml": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replicas: 1, template: {spec: {containers: [{name: c, image: app}]}}}\n",
 	}), Path: "env"}
@@ -239,7 +239,7 @@ func TestWhatTheSpecAsksIsPartOfTheKey(t *testing.T) {
 // TestChartsAreRenderedForTheirCluster asks the cluster, and renders again when it
 // was upgraded.
 func TestChartsAreRenderedForTheirCluster(t *testing.T) {
-	r, asked := render.New(render.Options{}), 0
+	r, asked := newRenderer(render.Options{}), 0
 	seen := render.Capabilities{KubeVersion: "v1.35.1", APIVersions: []string{"v1"}}
 	req := render.Request{
 		Tree: treetest.New(map[string]string{

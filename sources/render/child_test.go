@@ -78,7 +78,7 @@ func TestNothingIsFetched(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tree := treetest.New(map[string]string{"env/kustomization.yaml": body + "\n", "env/a.yaml": configMap})
-			r := render.New(render.Options{})
+			r := newRenderer(render.Options{})
 			if _, err := r.Render(t.Context(), render.Request{Tree: tree, Path: "env"}); len(sources.ProblemsOf(err)) == 0 {
 				t.Errorf("rendered, error %v", err)
 			}
@@ -105,7 +105,7 @@ func TestNoProgramIsRun(t *testing.T) {
 		"kustomization.yaml": "resources: [a.yaml]\ntransformers: [fn.yaml]\n",
 		"a.yaml":             configMap, "fn.yaml": function,
 	})
-	r := render.New(render.Options{})
+	r := newRenderer(render.Options{})
 	if _, _, err := r.Build(t.Context(), tree, ".", "kustomization.yaml"); err == nil {
 		t.Error("built")
 	}
@@ -120,7 +120,7 @@ func TestReadsOnlyTheSnapshot(t *testing.T) {
 		tree := treetest.New(map[string]string{
 			"env/kustomization.yaml": "configMapGenerator: [{name: x, files: ['x=" + ref + "']}]\n",
 		})
-		items, _, err := render.New(render.Options{}).Build(t.Context(), tree, "env", "env/kustomization.yaml")
+		items, _, err := newRenderer(render.Options{}).Build(t.Context(), tree, "env", "env/kustomization.yaml")
 		if err == nil {
 			t.Errorf("%s: built %s", ref, items[0].Body)
 		}
@@ -137,7 +137,7 @@ func slow(objects int) *treetest.Tree {
 }
 
 func TestSlowBuildIsStoppedAtItsDeadline(t *testing.T) {
-	r := render.New(render.Options{Timeout: 300 * time.Millisecond, Builds: 1})
+	r := newRenderer(render.Options{Timeout: 300 * time.Millisecond, Builds: 1})
 	_, err := r.Render(t.Context(), render.Request{Tree: slow(5000), Path: "."})
 	if len(sources.ProblemsOf(err)) != 1 || !strings.Contains(err.Error(), "kustomization.yaml: kustomize took longer than 300ms and was stopped") {
 		t.Errorf("error %v", err)
@@ -150,7 +150,7 @@ func TestSlowBuildIsStoppedAtItsDeadline(t *testing.T) {
 func TestCancelledBuildIsStopped(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err := render.New(render.Options{Builds: 1}).Render(ctx, render.Request{Tree: slow(5000), Path: "."})
+	_, err := newRenderer(render.Options{Builds: 1}).Render(ctx, render.Request{Tree: slow(5000), Path: "."})
 	if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(sources.Problems)) {
 		t.Errorf("error %v, which must not be blamed on the repository", err)
 	}
@@ -187,7 +187,7 @@ func TestMemoryOfABuildIsBounded(t *testing.T) {
 		fmt.Fprintf(&b, "- {name: a%d, files: [big.txt]}\n", i)
 	}
 	tree := treetest.New(map[string]string{"kustomization.yaml": b.String(), "big.txt": strings.Repeat("some text\n", 300_000)})
-	r := render.New(render.Options{MemoryBytes: 96 << 20})
+	r := newRenderer(render.Options{MemoryBytes: 96 << 20})
 	_, err := r.Render(t.Context(), render.Request{Tree: tree, Path: "."})
 	want := "kustomization.yaml: kustomize took more than 96 MiB of memory and was stopped (split the environment)"
 	if err == nil || err.Error() != want {
@@ -201,7 +201,7 @@ func TestAliasBombIsBounded(t *testing.T) {
 		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 9), ","))
 	}
 	tree := treetest.New(map[string]string{"kustomization.yaml": "namePrefix: x\nresources: [a.yaml]\n", "a.yaml": bomb})
-	r := render.New(render.Options{MemoryBytes: 128 << 20, Timeout: 20 * time.Second})
+	r := newRenderer(render.Options{MemoryBytes: 128 << 20, Timeout: 20 * time.Second})
 	if _, err := r.Render(t.Context(), render.Request{Tree: tree, Path: "."}); len(sources.ProblemsOf(err)) == 0 {
 		t.Errorf("error %v", err)
 	}
@@ -212,7 +212,7 @@ func TestReadsOfABuildAreBounded(t *testing.T) {
 		"kustomization.yaml": "configMapGenerator: [{name: a, files: [one, two]}]\n",
 		"one":                strings.Repeat("x", 600), "two": strings.Repeat("x", 600),
 	})
-	r := render.New(render.Options{ReadBytes: 1000})
+	r := newRenderer(render.Options{ReadBytes: 1000})
 	_, err := r.Render(t.Context(), render.Request{Tree: tree, Path: "."})
 	if want := "two: is more than one render may read (split the environment)"; err == nil || err.Error() != want {
 		t.Errorf("error %v", err)
@@ -241,7 +241,7 @@ func TestUnreadableFileIsNeverAnAbsentOne(t *testing.T) {
 		"listed/kustomization.yaml": "resources: [a.yaml, b.yaml]\n", "listed/a.yaml": named("a"), "listed/b.yaml": named("b"),
 	})
 	for _, broken := range []string{"plain/b.yaml", "env/b.yaml", "env/kustomization.yaml", "listed/b.yaml"} {
-		r := render.New(render.Options{})
+		r := newRenderer(render.Options{})
 		dir, _, _ := strings.Cut(broken, "/")
 		result, err := r.Render(t.Context(), render.Request{Tree: brokenTree{tree, broken}, Path: dir})
 		if !errors.Is(err, errDamaged) || errors.As(err, new(sources.Problems)) || result.Items != nil {

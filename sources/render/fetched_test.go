@@ -39,7 +39,7 @@ func TestChartOfARegistryIsRendered(t *testing.T) {
 		ociserver.File("web/charts/db-0.1.0.tgz", string(sub)),
 		ociserver.File("web/templates/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {colour: {{ .Values.colour }}}\n"),
 		ociserver.File("web/templates/fails.yaml", "{{ if eq .Values.colour \"green\" }}{{ fail \"no green\" }}{{ end }}"))})
-	r := render.New(render.Options{Charts: store})
+	r := newRenderer(render.Options{Charts: store})
 	req := render.Request{
 		Tree: treetest.New(map[string]string{"values.yaml": "colour: blue\n"}), Path: "nowhere", Spec: sources.Origin{File: "e.yaml", Line: 3},
 		Helm: &environment.Helm{Repo: repo, Chart: "web", Version: "1.0.0", ValuesFiles: []string{"values.yaml"}},
@@ -75,7 +75,7 @@ func TestHostileArchives(t *testing.T) {
 	for name := range archives {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := render.New(render.Options{Charts: store}).Render(t.Context(), render.Request{
+			_, err := newRenderer(render.Options{Charts: store}).Render(t.Context(), render.Request{
 				Tree: treetest.New(map[string]string{"x": ""}), Path: ".", Helm: &environment.Helm{Repo: repo, Chart: name, Version: "1.0.0"},
 			})
 			if !errors.As(err, new(sources.Problems)) {
@@ -92,7 +92,7 @@ func (away) Fetch(context.Context, string, string, string) ([]byte, error) {
 }
 
 func TestRegistryThatIsAwayIsNoProblemOfTheSpec(t *testing.T) {
-	_, err := render.New(render.Options{Charts: away{}}).Render(t.Context(), render.Request{
+	_, err := newRenderer(render.Options{Charts: away{}}).Render(t.Context(), render.Request{
 		Tree: treetest.New(map[string]string{"x": ""}), Path: ".", Helm: &environment.Helm{Repo: "oci://x", Chart: "web", Version: "1.0.0"},
 	})
 	if err == nil || errors.As(err, new(sources.Problems)) || !strings.Contains(err.Error(), "fetch chart web 1.0.0: the registry does not answer") {

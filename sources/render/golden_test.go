@@ -107,7 +107,7 @@ func testKeys(t testing.TB) *sops.Keyring {
 }
 
 func renderText(ctx context.Context, req render.Request) string {
-	result, err := render.New(render.Options{}).Render(ctx, req)
+	result, err := newRenderer(render.Options{}).Render(ctx, req)
 	if errors.Is(err, render.ErrEmpty) {
 		return "empty: " + err.Error() + "\n"
 	}

@@ -40,10 +40,10 @@ func TestListedEqualsKustomize(t *testing.T) {
 	switch {
 	case os.Getenv("HOLDFAST_LONG") != "":
 		rounds = 400
-	case testing.Short() || render.RaceEnabled:
-		rounds = 6 // the child is slow with the race detector
+	case testing.Short():
+		rounds = 6
 	}
-	r := render.New(render.Options{})
+	r := newRenderer(render.Options{})
 	alike := 0
 	for seed := range uint64(rounds) {
 		files := randomTree(rand.New(rand.NewPCG(seed, 1)))
@@ -76,10 +76,10 @@ func TestLightEqualsKustomize(t *testing.T) {
 	switch {
 	case os.Getenv("HOLDFAST_LONG") != "":
 		rounds = 200
-	case testing.Short() || render.RaceEnabled:
+	case testing.Short():
 		rounds = 4
 	}
-	r := render.New(render.Options{})
+	r := newRenderer(render.Options{})
 	alike := 0
 	for seed := range uint64(rounds) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
@@ -136,7 +136,7 @@ func TestListedLeavesToKustomize(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree := treetest.New(map[string]string{"kustomization.yaml": "resources: [a.yaml]\n", "a.yaml": file})
-			if items, same, err := render.New(render.Options{}).LoadListed(t.Context(), tree, "."); same || err != nil {
+			if items, same, err := newRenderer(render.Options{}).LoadListed(t.Context(), tree, "."); same || err != nil {
 				t.Errorf("loaded %v, error %v", items, err)
 			}
 		})
@@ -244,11 +244,11 @@ func BenchmarkRender(b *testing.B) {
 			req := render.Request{Tree: tree, Path: "env", DefaultNamespace: "web"}
 			b.Run(fmt.Sprintf("%s/%d/cold", kind, objects), func(b *testing.B) {
 				for b.Loop() {
-					benchRender(b, render.New(render.Options{}), req)
+					benchRender(b, newRenderer(render.Options{}), req)
 				}
 			})
 			b.Run(fmt.Sprintf("%s/%d/one-file-changed", kind, objects), func(b *testing.B) {
-				r := render.New(render.Options{})
+				r := newRenderer(render.Options{})
 				benchRender(b, r, req)
 				for i := 0; b.Loop(); i++ {
 					next := req
@@ -257,7 +257,7 @@ func BenchmarkRender(b *testing.B) {
 				}
 			})
 			b.Run(fmt.Sprintf("%s/%d/unchanged", kind, objects), func(b *testing.B) {
-				r := render.New(render.Options{})
+				r := newRenderer(render.Options{})
 				benchRender(b, r, req)
 				for b.Loop() {
 					benchRender(b, r, req)
@@ -271,7 +271,7 @@ func BenchmarkKustomize(b *testing.B) {
 	for _, objects := range []int{100, 1000} {
 		b.Run(fmt.Sprint(objects), func(b *testing.B) {
 			tree := mixed(objects, true)
-			r := render.New(render.Options{})
+			r := newRenderer(render.Options{})
 			for b.Loop() {
 				if _, _, err := r.Build(b.Context(), tree, "env", "env/kustomization.yaml"); err != nil {
 					b.Fatal(err)
@@ -335,7 +335,7 @@ spec: {list: [1, 2], map: {a: 1}}
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := render.New(render.Options{})
+			r := newRenderer(render.Options{})
 			tree := treetest.New(map[string]string{"plain/a.yaml": objects, "k/kustomization.yaml": string(k), "k/a.yaml": objects})
 			built, _, err := r.Build(t.Context(), tree, "k", "k/kustomization.yaml")
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/holdfast-gitops/holdfast/sources/render"
@@ -30,7 +31,35 @@ func TestMain(m *testing.M) {
 		probe(address)
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(run(m))
+}
+
+// child is the program that renders, "" for this one.
+var child string
+
+// newRenderer is a renderer whose children are without the race detector.
+func newRenderer(o render.Options) *render.Renderer {
+	o.Executable = child
+	return render.New(o)
+}
+
+func run(m *testing.M) int {
+	if render.RaceEnabled {
+		dir, err := os.MkdirTemp("", "holdfast-child")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		child = filepath.Join(dir, "child")
+		build := exec.Command("go", "build", "-o", child, "github.com/holdfast-gitops/holdfast/internal/testkit/renderchild")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build the child: %v\n%s", err, out)
+			return 1
+		}
+	}
+	return m.Run()
 }
 
 // probe prints the name of everything that still works once confined.
