@@ -53,7 +53,9 @@ func (m *Mapper) Refresh() {
 // between refreshes.
 func (m *Mapper) Serves() (version string, apis []string, err error) {
 	_, lists, err := m.cached.ServerGroupsAndResources()
-	if err != nil && len(lists) == 0 {
+	if err != nil {
+		// A part is as bad as nothing: a chart that asks whether an API is there
+		// would drop objects because it could not be asked.
 		return "", nil, fmt.Errorf("discovery: %w", err)
 	}
 	for _, list := range lists {
