@@ -56,6 +56,7 @@ func (m *Mapper) Serves() (version string, apis []string, err error) {
 	if err != nil {
 		// A part is as bad as nothing: a chart that asks whether an API is there
 		// would drop objects because it could not be asked.
+		m.refreshIfOld()
 		return "", nil, fmt.Errorf("discovery: %w", err)
 	}
 	for _, list := range lists {

@@ -2,11 +2,13 @@ package render_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/holdfast-gitops/holdfast/internal/testkit/treetest"
+	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/environment"
 	"github.com/holdfast-gitops/holdfast/sources/manifest"
 	"github.com/holdfast-gitops/holdfast/sources/render"
@@ -265,5 +267,26 @@ func TestChartsAreRenderedForTheirCluster(t *testing.T) {
 	mustRender(t, r, req)
 	if asked > 0 {
 		t.Error("the cluster was asked for what no chart sees")
+	}
+}
+
+// TestClusterThatDoesNotAnswerChangesNothing keeps what was rendered for it, and
+// renders nothing new.
+func TestClusterThatDoesNotAnswerChangesNothing(t *testing.T) {
+	r := newRenderer(render.Options{})
+	var away error
+	tree := treetest.New(map[string]string{"web/Chart.yaml": chartYAML, "web/templates/a.yaml": named("a"), "other": "x"})
+	req := render.Request{Tree: tree, Path: "web", Capabilities: func(context.Context) (render.Capabilities, error) {
+		return render.Capabilities{KubeVersion: "v1.36.0"}, away
+	}}
+	mustRender(t, r, req)
+	away = errors.New("no answer")
+	req.Tree = tree.With("other", "y")
+	if !mustRender(t, r, req).Cached {
+		t.Error("is rendered again")
+	}
+	req.Tree = tree.With("web/templates/a.yaml", named("b"))
+	if out, err := r.Render(t.Context(), req); err == nil || len(out.Items) > 0 || errors.As(err, new(sources.Problems)) {
+		t.Errorf("%d items, error %v", len(out.Items), err)
 	}
 }
