@@ -1,7 +1,7 @@
 // Package environment is the Environment spec: what a team writes in its
 // repository to say that a folder is to be applied to a target.
 //
-// Find reads the specs of a snapshot: it parses strictly, merges what `extends`
+// Read reads the specs of a snapshot: it parses strictly, merges what `extends`
 // names, substitutes parameters in the spec's own fields, and reports everything
 // that is wrong with file, line and column. It renders nothing and knows no
 // cluster.

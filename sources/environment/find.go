@@ -171,12 +171,3 @@ func (f *finder) resolve() *Repository {
 	out.Broken = f.broken
 	return out
 }
-
-// Find is the specs and the broken documents of Read.
-func Find(tree sources.Tree, pattern string) ([]Spec, []Broken, error) {
-	r, err := Read(tree, pattern)
-	if err != nil {
-		return nil, nil, err
-	}
-	return r.Specs, r.Broken, nil
-}

@@ -131,7 +131,7 @@ func fieldsOf(s environment.Spec) map[string]any {
 
 var dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// FuzzEnvironment checks that no text makes Find panic, and that a spec that
+// FuzzEnvironment checks that no text makes Read panic, and that a spec that
 // comes out of it is one that can be used.
 func FuzzEnvironment(f *testing.F) {
 	f.Add("apiVersion: holdfast.dev/v1alpha1\nkind: Environment\nmetadata: {name: a}\nspec: {path: apps, adoptFrom: ['*']}\n")
