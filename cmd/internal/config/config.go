@@ -53,6 +53,11 @@ type Config struct {
 	// Charts and Decryption are what rendering may reach beyond a source.
 	Charts     Charts     `json:"charts,omitzero"`
 	Decryption Decryption `json:"decryption,omitzero"`
+	// Webhooks are receivers of pushes.
+	Webhooks []Webhook `json:"webhooks,omitempty"`
+	// ResyncFile, when not empty, is a file: whoever touches it asks for a resync.
+	ResyncFile    string        `json:"resyncFile,omitempty"`
+	Notifications Notifications `json:"notifications,omitzero"`
 }
 
 // Log says how much is logged, and in which form.

@@ -65,6 +65,25 @@ func TestLoadReadsEverything(t *testing.T) {
 			Interval: DefaultInterval, Timeout: DefaultTimeout, Environments: DefaultEnvironments,
 			Credentials: Credentials{BearerTokenFile: "/run/secrets/bearer"}, Grants: grants,
 		}},
+		Webhooks:   []Webhook{{Name: "forge", Kind: "github", SecretFile: here + "/secrets/forge"}},
+		ResyncFile: "/run/holdfast/resync",
+		Notifications: Notifications{
+			Receivers: []Receiver{
+				{Name: "chat", Kind: "slack", URLFile: here + "/secrets/slack"},
+				{
+					Name: "mail", Kind: "email", Host: "mx.example.org:587", Username: "robot", SecretFile: here + "/secrets/mail",
+					From: "holdfast@example.org", To: []string{"ops@example.org"}, CAFile: here + "/ca.pem",
+				},
+				{Name: "hook", Kind: "webhook", URL: "https://example.org/hook", SecretFile: here + "/secrets/hook", Template: "{{.Title}}"},
+			},
+			Routes: []Route{{
+				Receivers: []string{"chat", "mail"}, Environments: []string{"prod-*"}, Kinds: []string{"failed", "drift"},
+				Severity: "high", Labels: []string{"team=shop"},
+			}},
+			Quiet:  []QuietHours{{From: "22:00", To: "07:00", Days: []string{"mon", "tue"}, Except: "high"}},
+			Remind: 4 * time.Hour, Group: 30 * time.Second, Settle: 2 * time.Minute, Digest: "07:30",
+			TimeZone: "Europe/Berlin", Link: "https://holdfast.example.org",
+		},
 	}
 	got, err := Load("testdata/good.yaml")
 	if err != nil {

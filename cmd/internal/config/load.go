@@ -75,6 +75,9 @@ func (d *decoder) config(root *yamldoc.Node, c *Config) {
 		on("sources", func(n *yamldoc.Node) { c.Sources = d.sources(n) }),
 		on("charts", func(n *yamldoc.Node) { d.charts(n, &c.Charts) }),
 		on("decryption", func(n *yamldoc.Node) { d.decryption(n, &c.Decryption) }),
+		on("webhooks", func(n *yamldoc.Node) { c.Webhooks = d.webhooks(n) }),
+		d.pathField("resyncFile", "", &c.ResyncFile),
+		on("notifications", func(n *yamldoc.Node) { d.notifications(n, &c.Notifications) }),
 	)
 	if len(c.Targets) == 0 {
 		c.Targets = []Target{defaultTarget()}

@@ -19,6 +19,8 @@ type Overrides struct {
 	LogFormat        string
 	// TokenFile replaces server.tokenFile.
 	TokenFile string
+	// ResyncFile replaces resyncFile.
+	ResyncFile string
 	// Kubeconfig and Context apply to the targets that name neither.
 	Kubeconfig, Context string
 }
@@ -45,6 +47,11 @@ func (c Config) With(o Overrides) (Config, error) {
 	if o.TokenFile != "" {
 		if c.Server.TokenFile, err = filepath.Abs(o.TokenFile); err != nil {
 			return Config{}, fmt.Errorf("find %s: %w", o.TokenFile, err)
+		}
+	}
+	if o.ResyncFile != "" {
+		if c.ResyncFile, err = filepath.Abs(o.ResyncFile); err != nil {
+			return Config{}, fmt.Errorf("find %s: %w", o.ResyncFile, err)
 		}
 	}
 	if c.Targets, err = o.targets(c.Targets); err != nil {
