@@ -9,6 +9,7 @@ import (
 
 	"github.com/fluxcd/cli-utils/pkg/object"
 	"github.com/fluxcd/pkg/ssa"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
@@ -78,6 +79,7 @@ func (t *Target) Apply(ctx context.Context, p reconciler.Plan, done func(reconci
 		return endOf(ctx)
 	}
 	a.applyWrites(ctx, writes)
+	t.watchBrought(ctx, writes)
 	a.applyDeletes(ctx, deletes)
 	if a.isBroken() {
 		a.deferAll(after, "not run while objects of the run cannot be applied")
@@ -85,6 +87,31 @@ func (t *Target) Apply(ctx context.Context, p reconciler.Plan, done func(reconci
 	}
 	a.runHooks(ctx, after)
 	return endOf(ctx)
+}
+
+// watchBrought watches the kinds that this very run brought: nothing could be
+// watched when the run was planned, and no other may come.
+func (t *Target) watchBrought(ctx context.Context, writes []reconciler.Operation) {
+	brought := map[schema.GroupKind]kubelive.Resource{}
+	for _, op := range writes {
+		n, _ := op.Live.(note)
+		gk := kubelive.GroupKind(op.Object)
+		if _, known := brought[gk]; known || n.resource.GVR.Resource != "" {
+			continue
+		}
+		if r, err := t.cluster.Mapper.Peek(gk); err == nil {
+			brought[gk] = r
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthWait)
+	defer cancel()
+	for gk, r := range brought {
+		// What fails here is found out by the next comparison.
+		t.cluster.Watcher.Ensure(ctx, []kubelive.Resource{r})
+		if !withoutStatus[gk] {
+			t.ensureHealth(ctx, r)
+		}
+	}
 }
 
 // splitNamespaces takes out what hooks may have to be in.

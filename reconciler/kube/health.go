@@ -101,13 +101,17 @@ func (t *Target) watchHealth(ctx context.Context, c *comparison, want []sources.
 	ctx, cancel := context.WithTimeout(ctx, healthWait)
 	defer cancel()
 	for _, r := range kinds {
-		for _, ns := range t.healthScopes(r) {
-			err := t.objects.Ensure(ctx, t.healthWatch(r, ns))
-			if errors.Is(err, context.DeadlineExceeded) {
-				err = nil // it goes on listing
-			}
-			t.tellOnce("status of "+r.GVR.GroupResource().String(), err)
+		t.ensureHealth(ctx, r)
+	}
+}
+
+func (t *Target) ensureHealth(ctx context.Context, r kubelive.Resource) {
+	for _, ns := range t.healthScopes(r) {
+		err := t.objects.Ensure(ctx, t.healthWatch(r, ns))
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = nil // it goes on listing
 		}
+		t.tellOnce("status of "+r.GVR.GroupResource().String(), err)
 	}
 }
 

@@ -104,7 +104,6 @@ func TestHealthChecksOfTheSpecDecide(t *testing.T) {
 		return func(s *reconciler.Scope) { s.Checks = checks }
 	}
 	w.run(items, with(check))
-	w.run(items, with(check)) // the kind is served now
 	w.eventually("not ready by the check", func() bool { return strings.HasSuffix(w.waits(), "/a: size is 3 | ") })
 	w.run(w.items(strings.ReplaceAll(widgets, "size: 3", "size: 9")), with(check))
 	w.eventually("ready by the check", func() bool { ok, _ := w.target.Ready(w.name); return ok })
