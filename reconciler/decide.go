@@ -224,7 +224,7 @@ func holdAccepted(ops []Operation, p Policy) {
 		switch {
 		case by == nil:
 		case op.Kind == OpCorrect && len(left) == len(op.Changes):
-			op.accepted = by
+			op.Accepted = by
 			op.hold(GateDrift, fmt.Sprintf("accepted until %s by %s: %s (%s)", clock(by.Until), by.Author, by.Reason, by.ID))
 		default:
 			op.Leave = append(op.Leave, left...)

@@ -282,9 +282,9 @@ func (e *Engine) Drift(f Filter) Report {
 		return (f.Environment == "" || d.Environment == f.Environment) &&
 			(!f.OpenOnly || d.Ended.IsZero()) && !d.LastSeen.Before(f.Since)
 	})
-	for _, s := range e.Environments() {
-		if f.Environment == "" || s.Name == f.Environment {
-			s.addTo(&r)
+	for _, w := range e.all() {
+		if f.Environment == "" || w.name == f.Environment {
+			w.addTo(&r)
 		}
 	}
 	return r.Summed()

@@ -125,7 +125,12 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 	if err != nil {
 		return out, err
 	}
+	if w.isQuiet(ops, c) {
+		out.Counts.Unchanged, out.Result = len(ops), Unchanged
+		return out, nil
+	}
 	w.forgetUnwanted()
+	ops = w.countUnchanged(ops, &out)
 	policy := w.policyOf(driver, c, t.Approve)
 	policy.Accepted, policy.Revert = accepted, t.Revert
 	w.publish(a, ops)
@@ -284,6 +289,41 @@ func ownNamespaces(s environment.Spec) []string {
 	return []string{s.Namespace}
 }
 
+// isQuiet reports whether a driver answers with the very comparison that found
+// nothing to do before: everything it says is known.
+func (w *worker) isQuiet(ops []Operation, c choice) bool {
+	if len(ops) == 0 || w.quiet != &ops[0] || len(ops) != len(w.desired) || c.head != nil || c.state.Rendered.Version != w.engine.opts.Version {
+		w.quiet = nil
+		if len(ops) > 0 && !slices.ContainsFunc(ops, func(op Operation) bool { return op.Kind != OpUnchanged }) {
+			w.quiet = &ops[0]
+		}
+		return false
+	}
+	return true
+}
+
+// countUnchanged accounts for what is as desired, and returns the rest: few
+// operations, as a rule, of many.
+func (w *worker) countUnchanged(ops []Operation, out *Run) []Operation {
+	var rest []Operation
+	for i := range ops {
+		if ops[i].Kind == OpUnchanged {
+			w.unchanged(&ops[i], out)
+		} else {
+			rest = append(rest, ops[i])
+		}
+	}
+	return rest
+}
+
+func (w *worker) unchanged(op *Operation, out *Run) {
+	out.Counts.Unchanged++
+	if op.Item.Body != nil {
+		w.good[op.Object] = op.Item
+		w.endDrift(op.Object, drift.Gone)
+	}
+}
+
 // carryOut applies a plan and fills in the run's counts, errors and result.
 func (w *worker) carryOut(ctx context.Context, d Driver, a Assignment, plan Plan, out *Run, seen time.Time) {
 	for _, op := range plan.Operations {
@@ -327,11 +367,7 @@ func (w *worker) forgetUnwanted() {
 func (w *worker) countIdle(op Operation, a Assignment, out *Run, seen time.Time) {
 	switch {
 	case op.Kind == OpUnchanged:
-		out.Counts.Unchanged++
-		if op.Item.Body != nil {
-			w.good[op.Object] = op.Item
-			w.endDrift(op.Object, drift.Gone)
-		}
+		w.unchanged(&op, out)
 	case op.Err != nil:
 		out.Counts.Failed++
 		out.note(ObjectChange{Object: op.Object, Op: op.Kind, Origin: op.Item.Origin, Error: op.Err.Error()})

@@ -143,7 +143,9 @@ func (m *mailbox) takeRun() *handle { return m.takeIf(func(Trigger) bool { retur
 
 // takePoll takes a queued run that asks for nothing but what is assigned by now.
 func (m *mailbox) takePoll() *handle {
-	return m.takeIf(func(t Trigger) bool { return !t.Fetch && !t.Verify && t.Approve == "" && len(t.Through)+len(t.Revert) == 0 })
+	return m.takeIf(func(t Trigger) bool {
+		return !t.Fetch && !t.Verify && t.Approve == "" && len(t.Through)+len(t.Revert) == 0
+	})
 }
 
 func (m *mailbox) takeIf(match func(Trigger) bool) *handle {

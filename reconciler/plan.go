@@ -74,8 +74,8 @@ type Operation struct {
 	// Leave are the paths of changes that a correction does not put back, because
 	// a rule or a decision says so: the driver applies their live values.
 	Leave []string `json:"leave,omitempty"`
-	// accepted is the decision that holds it.
-	accepted *drift.Decision
+	// Accepted is the decision that holds it; nil where none does.
+	Accepted *drift.Decision `json:"accepted,omitempty"`
 	// Err is why nothing can be done, for OpConflict and OpUnknown.
 	Err error `json:"-"`
 	// Error is its text, and Origin where the item was written down; both are

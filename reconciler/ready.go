@@ -55,6 +55,9 @@ func (w *worker) checkReady(ctx context.Context) {
 			w.engine.turns.done(group, w.name)
 		}
 		w.rememberReady(ctx, driver)
+		if w.putOff() {
+			w.post(Trigger{Reason: ReasonTimer, Actor: "readiness"})
+		}
 		w.engine.wakeFollowers(w.name)
 	case other && !overdue:
 		w.engine.wakeFollowers(w.name) // what they wait for is said anew
@@ -62,6 +65,14 @@ func (w *worker) checkReady(ctx context.Context) {
 		w.engine.wakeFollowers(w.name)
 		w.giveUp(ctx, driver, a, waiting)
 	}
+}
+
+// putOff reports whether the last run left something for when all works: hooks,
+// or later waves.
+func (w *worker) putOff() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last != nil && slices.ContainsFunc(w.last.Waiting, func(x Waiting) bool { return x.Gate == "" })
 }
 
 // noteReady keeps what was found, and says whether the environment just became

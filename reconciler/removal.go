@@ -82,7 +82,7 @@ func (e *Engine) left(ctx context.Context, k Keeper, source, target, name string
 	}
 	spec := environment.New(name)
 	spec.Target, spec.Deletion = target, environment.Deletion(state.Deletion)
-	a := Assignment{Spec: spec, Source: source, Revision: state.Accepted}
+	a := Assignment{Spec: spec, Source: source, Revision: state.Accepted, Identity: state.Identity}
 	if e.opts.Reach != nil {
 		a.Reach = e.opts.Reach(source, target)
 	}

@@ -198,8 +198,6 @@ type Status struct {
 	// since the daemon started.
 	OpenDrifts  int `json:"openDrifts"`
 	Corrections int `json:"corrections"`
-	// failedChanges are those that the last run could not make.
-	failedChanges []ObjectChange
 	// Compared: live was compared with desired since the daemon started, so that
 	// its drift is known.
 	Compared bool `json:"compared"`

@@ -23,7 +23,7 @@ type sighting struct {
 // fateOf is what becomes of a drift that is not put back, by the gate that is
 // told.
 func fateOf(op Operation) drift.Fate {
-	if op.accepted != nil {
+	if op.Accepted != nil {
 		return drift.Accepted
 	}
 	switch {
@@ -47,7 +47,7 @@ func (w *worker) seeDrift(s sighting, a Assignment) {
 	episode, fresh := w.engine.book.See(drift.Sighting{
 		Environment: w.name, Target: a.Spec.Target, Object: op.Object, Class: class, Changes: w.graded(s, class, a),
 		Origin: op.Item.Origin, Revision: a.Revision.Short(), Commit: a.Revision.ID, Author: a.Revision.Author,
-		Cause: causeOf(s.changes), Next: s.next, Fate: s.fate, Decision: op.accepted,
+		Cause: causeOf(s.changes), Next: s.next, Fate: s.fate, Decision: op.Accepted,
 		Seen: s.seen, At: time.Now(),
 	})
 	w.mu.Lock()
@@ -113,9 +113,10 @@ func causeOf(changes []drift.Change) drift.Cause {
 
 // addTo adds to a report what is not drift but has to be known to read it: how
 // well the environment is seen, and where git is newer than what is live.
-func (s *Status) addTo(r *Report) {
+func (w *worker) addTo(r *Report) {
+	s := w.status()
 	d := drift.Detector{Environment: s.Name, Target: s.Target, Sight: drift.Fresh, AsOf: s.AsOf}
-	if why := unsure(*s); why != "" {
+	if why := unsure(s); why != "" {
 		if r.Unsure == nil {
 			r.Unsure = map[string]string{}
 		}
@@ -136,7 +137,9 @@ func (s *Status) addTo(r *Report) {
 			})
 		}
 	}
-	for _, c := range s.failedChanges {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.failed {
 		r.Behind = append(r.Behind, drift.Behind{
 			Environment: s.Name, Object: c.Object, Class: drift.StaleRevision, Cause: drift.Interrupted, Next: "is retried: " + c.Error,
 		})

@@ -47,6 +47,8 @@ type worker struct {
 	fights fights
 	// grader says how bad a drift is.
 	grader *severity.Grader
+	// quiet is the first operation of a comparison that found nothing to do.
+	quiet *Operation
 	// warned are the holds whose coming end was told.
 	warned map[string]bool
 	// failures counts runs, and misses corrections, that failed in a row.
@@ -81,7 +83,7 @@ type worker struct {
 	pending  int
 	// failed are the changes that the last run could not make.
 	failed []ObjectChange
-	held     []Gate
+	held   []Gate
 	// gates are those of the environment as a whole; held those of single
 	// operations.
 	gates  []Gate
@@ -292,7 +294,6 @@ func (w *worker) status() Status {
 	for _, p := range w.problems {
 		s.Errors = append(s.Errors, p...)
 	}
-	s.failedChanges = w.failed
 	s.Health, s.Unready, s.ReadySince = w.health, slices.Clone(w.waiting), w.readySince
 	s.Sync = w.syncWord(&s)
 	return s
