@@ -53,6 +53,12 @@ func At(body []byte, path string, sensitive bool) Value {
 	return NewValue(v, sensitive)
 }
 
+// Below is what is one step below a decoded value; nil if there is nothing.
+func Below(v any, step string) any {
+	out, _ := below(v, step)
+	return out
+}
+
 // below is one step further: a key of a map, or the entry of a list whose keys
 // have the values of the step, as in "containerPort=80,protocol=TCP".
 func below(v any, step string) (any, bool) {

@@ -73,6 +73,8 @@ type Group struct {
 	Fate  Fate     `json:"fate,omitempty"`
 	Next  string   `json:"next,omitempty"`
 	By    []string `json:"by"`
+	// Person is who did it, where audit events say so.
+	Person *Person `json:"person,omitempty"`
 	// Severity is the worst of its episodes.
 	Severity Severity `json:"severity,omitempty"`
 	// Changes are those of the first of its episodes.
@@ -120,7 +122,7 @@ func (r Report) ByCause() Report {
 			sum := sha256.Sum256([]byte(key))
 			g = &Group{
 				ID: hex.EncodeToString(sum[:6]), Kind: e.Object.GroupKind(), Class: e.Class, Cause: e.Cause, State: e.State,
-				Fate: e.Fate, Next: e.Next, By: e.By(), Changes: e.Changes, First: e.Object, FirstSeen: e.FirstSeen,
+				Fate: e.Fate, Next: e.Next, By: e.By(), Person: e.Person, Changes: e.Changes, First: e.Object, FirstSeen: e.FirstSeen,
 			}
 			groups[key] = g
 		}

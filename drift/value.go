@@ -117,3 +117,12 @@ func (v *Value) UnmarshalJSON(b []byte) error {
 	}
 	return nil
 }
+
+// Exact is the value as compact JSON, for those who write it somewhere. It is not
+// there if the value is absent, sensitive, or was cut.
+func (v Value) Exact() (raw json.RawMessage, ok bool) {
+	if !v.present || v.sensitive || v.cut {
+		return nil, false
+	}
+	return v.raw, true
+}

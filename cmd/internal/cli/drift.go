@@ -5,12 +5,14 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
 	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/drift/report"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 )
@@ -21,23 +23,28 @@ const maxCell = 48
 func (a *app) driftCommand() *cobra.Command {
 	var q api.DriftQuery
 	var group string
+	var expand bool
 	since := span(24 * time.Hour)
 	c := &cobra.Command{
 		Use: "drift [ENV]", Short: "Show what drifted, who did it and what becomes of it",
 		Long: `Show what drifted: the object and field, the desired and the live value, who
-changed it, since when, how it ended and what happens next. Values of secrets are
-masked.
+changed it, how bad that is, since when, how it ended and what happens next. What
+has one cause, the same value at the same field by the same manager, is one line,
+over all environments; --expand shows every object. What was accepted or is fought
+over is only counted without it. Values of secrets are masked.
 
 With --since or --group-by, it also adds up what is on record: how long drift went
 unnoticed and how long it lasted, and who and what drifts most.
 
+The verbs below decide about single drifts.
+
 Ends with 2 when any drift is open, and with 1 when none is but of an environment
 nothing can be said.
 ` + connectHelp + exitHelp,
-		Example: "  holdfast drift\n  holdfast drift prod --open\n  holdfast drift --since 1h -o json\n  holdfast drift --since 7d --group-by manager",
+		Example: "  holdfast drift\n  holdfast drift prod --open --expand\n  holdfast drift --since 1h -o json\n  holdfast drift -o html > drift.html\n  holdfast drift --since 7d --group-by manager\n  holdfast drift accept prod Deployment/shop/web --for 72h --reason 'known, ticket 4711'",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := a.checkFormat(); err != nil {
+			if err := a.checkFormat(report.Formats...); err != nil {
 				return err
 			}
 			client, err := a.connect()
@@ -48,24 +55,33 @@ nothing can be said.
 				q.Environment = args[0]
 			}
 			q.Since = time.Duration(since)
-			report, err := client.Drift(c.Context(), q)
+			found, err := client.Drift(c.Context(), q)
 			if err != nil {
 				return failed(err)
 			}
-			if c.Flags().Changed("since") || group != "" {
-				return a.driftSummed(c.Context(), client, q, ledger.Grouping(group), report)
+			found = found.Summed()
+			if slices.Contains(report.Formats, a.format) {
+				if err := report.Write(a.stdout, a.format, found, expand); err != nil {
+					return failed(err)
+				}
+				return exit(driftCode(found))
 			}
-			if err := a.print(report, func(w io.Writer) { a.driftTable(w, report) }); err != nil {
+			if c.Flags().Changed("since") || group != "" {
+				return a.driftSummed(c.Context(), client, q, ledger.Grouping(group), found)
+			}
+			if err := a.print(found, func(w io.Writer) { a.driftTable(w, found, expand) }); err != nil {
 				return failed(err)
 			}
-			return exit(driftCode(report))
+			return exit(driftCode(found))
 		},
 	}
 	c.Flags().BoolVar(&q.Open, "open", false, "leave out what has ended")
+	c.Flags().BoolVar(&expand, "expand", false, "show every object, also what is accepted or fought over")
 	c.Flags().Var(&since, "since", "leave out what ended longer ago: 12h, 7d; 0 shows all that is kept")
-	c.Flags().StringVar(&group, "group-by", "", "add up by cause, manager, environment, kind, class or severity")
-	a.addFormat(c)
+	c.Flags().StringVar(&group, "group-by", "", "add up by cause, manager, environment or kind")
+	a.addFormat(c, report.Formats...)
 	a.addConnect(c)
+	c.AddCommand(a.revertCommand(), a.acceptCommand(), a.ignoreCommand(), a.codifyCommand())
 	return c
 }
 
@@ -81,21 +97,20 @@ func driftCode(r reconciler.Report) int {
 
 func isOpen(e drift.Episode) bool { return e.Ended.IsZero() }
 
-func (a *app) driftTable(w io.Writer, r reconciler.Report) {
-	var rows [][]string
+func (a *app) driftTable(w io.Writer, r reconciler.Report, expand bool) {
+	rows, folded := a.driftRows(r, expand)
+	if len(rows) > 0 {
+		printTable(w, []string{"severity", "environment", "object", "field", "desired → live", "by", "age", "state", "next"}, rows)
+		fmt.Fprintln(w)
+	}
 	open, oldest := 0, time.Time{}
 	for _, e := range r.Episodes {
-		rows = append(rows, a.episodeRows(e)...)
 		if !isOpen(e) {
 			continue
 		}
 		if open++; oldest.IsZero() || e.FirstSeen.Before(oldest) {
 			oldest = e.FirstSeen
 		}
-	}
-	if len(rows) > 0 {
-		printTable(w, []string{"environment", "object", "field", "desired → live", "by", "age", "state", "next"}, rows)
-		fmt.Fprintln(w)
 	}
 	switch {
 	case len(r.Episodes) == 0:
@@ -104,31 +119,71 @@ func (a *app) driftTable(w io.Writer, r reconciler.Report) {
 		fmt.Fprintf(w, "no open drift, %d ended\n", len(r.Episodes))
 	default:
 		fmt.Fprintf(w, "%d open, the oldest for %s; %d ended\n", open, api.Age(a.now(), oldest), len(r.Episodes)-open)
+		fmt.Fprintln(w, report.Counts(r))
+	}
+	if folded > 0 {
+		fmt.Fprintf(w, "%d that are accepted or fought over are not shown; --expand shows them\n", folded)
+	}
+	if len(r.Behind) > 0 {
+		fmt.Fprintf(w, "git is newer than what is live at %d objects: %s: %s\n", len(r.Behind), r.Behind[0].Object, cell(r.Behind[0].Next, 160))
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Unsure)) {
 		fmt.Fprintf(w, "%s: nothing can be said, %s\n", name, printable(r.Unsure[name]))
 	}
 }
 
+// driftRows are the rows of a report: one for each cause, or for each episode. It
+// counts the episodes that are folded.
+func (a *app) driftRows(r reconciler.Report, expand bool) (rows [][]string, folded int) {
+	if expand {
+		for _, e := range r.Episodes {
+			rows = append(rows, a.episodeRows(e, e.Environment, e.Object.String())...)
+		}
+		return rows, 0
+	}
+	for _, g := range r.ByCause().Groups {
+		if g.Quiet() {
+			folded += len(g.Episodes)
+			continue
+		}
+		where, what := g.Environments[0], g.First.String()
+		if n := len(g.Environments); n > 1 {
+			where = fmt.Sprintf("%d environments", n)
+		}
+		if g.Objects > 1 {
+			what = fmt.Sprintf("%d × %s", g.Objects, g.Kind)
+		}
+		rows = append(rows, a.episodeRows(drift.Episode{
+			Class: g.Class, State: g.State, Changes: g.Changes, Person: g.Person, Severity: g.Severity, Next: g.Next,
+			FirstSeen: g.FirstSeen, LastSeen: g.LastSeen, Ended: g.Ended, Occurrences: g.Occurrences,
+		}, where, what)...)
+	}
+	return rows, folded
+}
+
 // episodeRows is a row for each field; what is the same for all of them stands
 // in the first.
-func (a *app) episodeRows(e drift.Episode) [][]string {
-	head := []string{e.Environment, cell(e.Object.String(), 80)}
+func (a *app) episodeRows(e drift.Episode, where, what string) [][]string {
+	head := []string{string(e.Severity), cell(where, 80), cell(what, 80)}
 	tail := []string{api.Age(a.now(), e.FirstSeen), stateText(e), cell(e.Next, 80)}
 	if len(e.Changes) == 0 {
-		return [][]string{slices.Concat(head, []string{"", string(e.Class), drift.Unknown}, tail)}
+		return [][]string{slices.Concat(head, []string{"", string(e.Class), strings.Join(e.By(), ", ")}, tail)}
 	}
 	rows := make([][]string, 0, len(e.Changes))
 	for i, c := range e.Changes {
+		by := c.Manager
 		if i == 1 {
-			head, tail = []string{"", ""}, []string{"", "", ""}
+			head, tail = []string{"", "", ""}, []string{"", "", ""}
+		}
+		if i == 0 && e.Person != nil {
+			by = e.Person.String() + " (" + by + ")"
 		}
 		field := c.Path
 		if field == "" {
 			field = "(object)"
 		}
 		values := cell(c.Desired.String(), maxCell) + " → " + cell(c.Live.String(), maxCell)
-		rows = append(rows, slices.Concat(head, []string{cell(field, 80), values, cell(c.Manager, 40)}, tail))
+		rows = append(rows, slices.Concat(head, []string{cell(field, 80), values, cell(by, 60)}, tail))
 	}
 	return rows
 }

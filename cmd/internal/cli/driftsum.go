@@ -27,7 +27,7 @@ func (a *app) driftSummed(ctx context.Context, client *api.Client, q api.DriftQu
 	sum := driftSum{Report: report, Summary: history.Summary}
 	if err := a.print(sum, func(w io.Writer) {
 		if by == "" {
-			a.driftTable(w, report)
+			a.driftTable(w, report, false)
 			fmt.Fprintln(w)
 		}
 		summaryTable(w, history.Summary)

@@ -20,9 +20,9 @@ import (
 
 var formats = []string{"table", "json", "yaml"}
 
-// addFormat adds -o to a verb.
-func (a *app) addFormat(c *cobra.Command) {
-	c.Flags().StringVarP(&a.format, "output", "o", "table", "output format: "+strings.Join(formats, ", "))
+// addFormat adds -o to a verb, which may know more formats than others.
+func (a *app) addFormat(c *cobra.Command, more ...string) {
+	c.Flags().StringVarP(&a.format, "output", "o", "table", "output format: "+strings.Join(slices.Concat(formats, more), ", "))
 }
 
 // print writes a value in the chosen format; asTable does so for people.
@@ -48,9 +48,9 @@ func (a *app) print(v any, asTable func(io.Writer)) error {
 }
 
 // checkFormat comes before a verb does anything.
-func (a *app) checkFormat() error {
-	if !slices.Contains(formats, a.format) {
-		return invalid(usage{fmt.Sprintf("output format %q is not known", a.format), "formats are " + strings.Join(formats, ", ")})
+func (a *app) checkFormat(more ...string) error {
+	if known := slices.Concat(formats, more); !slices.Contains(known, a.format) {
+		return invalid(usage{fmt.Sprintf("output format %q is not known", a.format), "formats are " + strings.Join(known, ", ")})
 	}
 	return nil
 }

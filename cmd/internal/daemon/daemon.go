@@ -94,7 +94,7 @@ func Run(ctx context.Context, o Options) error {
 
 func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	srv := server.New(server.Options{
-		Engine: d, Decider: d, Planner: d, Sources: d, Ledger: d.ledger, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
+		Engine: d, Decider: d, Planner: d, Drifts: d, Sources: d, Ledger: d.ledger, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
 		TokenFile: d.opts.Config.Server.TokenFile, Hosts: d.opts.Config.Server.Hosts, Version: d.opts.Version,
 	})
 	group, ctx := errgroup.WithContext(ctx)

@@ -47,6 +47,9 @@ func (s *Server) routes() http.Handler {
 	if s.opts.Decider != nil {
 		s.decisionRoutes(mux)
 	}
+	if s.opts.Drifts != nil {
+		s.driftRoutes(mux)
+	}
 	if s.opts.Planner != nil {
 		s.planRoutes(mux)
 	}
@@ -151,7 +154,32 @@ func (s *Server) drift(w http.ResponseWriter, r *http.Request) {
 	if since > 0 {
 		report = s.withEnded(r, report, f, s.opts.Now().Add(-since))
 	}
+	if err := grouped(&report, query); err != nil {
+		writeProblem(w, r, badRequest(err))
+		return
+	}
 	writeJSON(w, r, http.StatusOK, report)
+}
+
+// grouped puts a report's episodes together, where that is asked for: then they
+// are left out, unless expand is asked for, too.
+func grouped(report *reconciler.Report, query url.Values) error {
+	switch by := query.Get("group"); by {
+	case "":
+		return nil
+	case "cause":
+	default:
+		return fmt.Errorf("an open report cannot be grouped by %q; there is: cause", by)
+	}
+	expand, err := flag(query, "expand")
+	if err != nil {
+		return err
+	}
+	*report = report.ByCause()
+	if !expand {
+		report.Episodes = []drift.Episode{}
+	}
+	return nil
 }
 
 // report is the engine's. Since is about what ended: an open drift shows
@@ -165,7 +193,7 @@ func (s *Server) report(f reconciler.Filter, since time.Duration) reconciler.Rep
 		})
 	}
 	report.Episodes = orEmpty(report.Episodes)
-	return report
+	return report.Summed()
 }
 
 func (s *Server) lastResync(w http.ResponseWriter, r *http.Request) {

@@ -45,6 +45,8 @@ type Options struct {
 	// are none.
 	Decider Decider
 	Planner Planner
+	// Drifts serves decisions about single drifts; nil means that there are none.
+	Drifts Drifts
 	// Sources serves how sources stand; nil means that nothing is known of them.
 	Sources Sources
 	// Ready says whether the daemon is; nil means always.
