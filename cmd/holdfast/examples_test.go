@@ -121,16 +121,19 @@ func TestPreviewExampleFollowsBranches(t *testing.T) {
 		files[name] = strings.Replace(string(data), "lifetime: 72h", "lifetime: 200000h", 1)
 	}
 	head := s.repo.Commit(t, files)
-	s.repo.CommitTo(t, "refs/heads/feature/search", head, map[string]string{"app/more.yaml": configMap("more", "from", "branch")})
+	// Another run of the tests is another installation, whose environment of the
+	// same name would be refused.
+	branch := fmt.Sprintf("feature/search-%d", os.Getpid())
+	s.repo.CommitTo(t, "refs/heads/"+branch, head, map[string]string{"app/more.yaml": configMap("more", "from", "branch")})
 	s.repo.CommitTo(t, "refs/heads/feature/wip-x", head, map[string]string{"app/more.yaml": configMap("more", "from", "wip")})
 	s.writeConfig("interval: 1s")
 	s.start()
-	name := environment.InstanceName("web-preview", "feature/search")
+	name := environment.InstanceName("web-preview", branch)
 	t.Cleanup(func() {
 		_ = s.objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).Delete(context.Background(), name, metav1.DeleteOptions{})
 	})
 	s.settled(name, reconciler.Applied)
-	s.expectValue(name, "banner", "text", "this is feature/search")
+	s.expectValue(name, "banner", "text", "this is "+branch)
 	s.expectValue(name, "more", "from", "branch")
 	all, err := s.client.Environments(context.Background())
 	if err != nil {
