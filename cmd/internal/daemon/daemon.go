@@ -96,6 +96,7 @@ func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	srv := server.New(server.Options{
 		Engine: d, Decider: d, Planner: d, Drifts: d, Sources: d, Ledger: d.ledger, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
 		TokenFile: d.opts.Config.Server.TokenFile, Hosts: d.opts.Config.Server.Hosts, Version: d.opts.Version,
+		Webhooks: d.webhooks(),
 	})
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Serve(ctx, tcp, socket) })

@@ -56,6 +56,7 @@ type follower struct {
 	moved func()
 	// changed asks for a look now.
 	changed chan struct{}
+	hooked  hooked
 	// inForce is current, for those who do not hold work.
 	inForce atomic.Pointer[lease]
 	// now is the time.
@@ -222,7 +223,7 @@ func (f *follower) lead(ctx context.Context, c *call) {
 // fetch needs work. Only a failure to reach the source slows the polling down: a
 // revision with problems is mended by a push, which is to be seen soon.
 func (f *follower) fetch(ctx context.Context) error {
-	started := time.Now()
+	started, t := time.Now(), f.hooked.trigger()
 	// Whoever waits for this look asked before now, so that one listing answers
 	// for the source and for the branches that its environments follow.
 	ctx = gitrepo.Asked(ctx, started)
@@ -250,9 +251,9 @@ func (f *follower) fetch(ctx context.Context) error {
 		f.wait(ctx, err)
 	case err == nil:
 		f.logged = ""
-		err = f.accept(ctx, snap, reconciler.Trigger{Reason: reconciler.ReasonPoll})
+		err = f.accept(ctx, snap, t)
 	}
-	if f.follow(ctx, reconciler.Trigger{Reason: reconciler.ReasonPoll}) && reached {
+	if f.follow(ctx, t) && reached {
 		err = f.standing
 	}
 	f.sight.looked(time.Now(), f.failures, err)

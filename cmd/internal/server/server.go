@@ -55,6 +55,8 @@ type Options struct {
 	Ledger *ledger.Ledger
 	// Metrics serves /metrics; nil means that there is none.
 	Metrics http.Handler
+	// Webhooks receives what forges say; nil means that nobody does.
+	Webhooks http.Handler
 	// Listen is the address for TCP, if Handler is used without Serve: Host
 	// headers that name it are ours. Serve goes by its listener.
 	Listen string
