@@ -45,6 +45,8 @@ type entry struct {
 	touched bool
 	// expectGone: we asked for its deletion.
 	expectGone bool
+	// doubted: a verification found other values than those that were applied.
+	doubted bool
 	// goneAt is the resourceVersion at which it was last seen to go.
 	goneAt string
 }
@@ -55,6 +57,8 @@ func (e *entry) verdict() Verdict {
 		return Gone
 	case e.base == nil:
 		return Unverified
+	case e.doubted:
+		return Suspect
 	case explained(e.live, e.base):
 		return Clean
 	}
@@ -252,7 +256,7 @@ func (x *Index) setBaseline(e *entry, b Baseline) {
 	x.dirty = true
 	x.versions[e.environment]++
 	x.versions[b.Environment]++
-	e.base, e.environment, e.expectGone = &b, b.Environment, false
+	e.base, e.environment, e.expectGone, e.doubted = &b, b.Environment, false, false
 	// The response is newer than what the watch brought, unless the watch has
 	// overtaken it: with a later state, or with the news that it is gone.
 	overtaken := e.live != nil && newer(e.live.ResourceVersion, b.ResourceVersion) ||

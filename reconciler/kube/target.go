@@ -49,6 +49,8 @@ type Options struct {
 	// Holder names this daemon among those that want the target's lease, as in
 	// "host-1f2e3d". Without one no lease is needed to write.
 	Holder string
+	// Verification is the pace at which everything is read in the background.
+	Verification Verification
 	// Failed is told what went wrong where nobody waits for an answer.
 	Failed func(error)
 }
@@ -78,6 +80,9 @@ type Target struct {
 	// conflicts are the rules that each environment had last.
 	conflicts map[string]environment.Conflicts
 
+	// verified is when a verification last saw everything, doubted what they found.
+	verified time.Time
+	doubted  int
 	// told are the problems that were told already, by what they are about.
 	told map[string]string
 
@@ -154,6 +159,7 @@ func (t *Target) Watch(ctx context.Context, changed func(reconciler.Hint)) error
 	all.Go(func() { _ = t.objects.Run(ctx) }) // it ends with ctx, and without an error
 	all.Go(func() { t.keepRecords(ctx) })
 	all.Go(func() { t.diagnose(ctx) })
+	all.Go(func() { t.keepVerifying(ctx) })
 	return t.cluster.Run(ctx)
 }
 
