@@ -51,6 +51,7 @@ func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
 	policy.Accepted, _ = c.state.accepted(time.Now())
 	out := Run{}
 	w.carryOut(ctx, driver, a, NewPlan(ops, policy), &out, seen)
+	w.scrub(&out)
 	if len(out.Errors) > 0 && ctx.Err() == nil {
 		w.log.Error().Err(out.Errors).Msg("drift could not be corrected")
 		w.again(hints)

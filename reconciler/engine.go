@@ -69,6 +69,9 @@ type Options struct {
 	Book *drift.Book
 	// Timeouts of a run's phases; zero has a default.
 	RenderTimeout, CompareTimeout, ApplyTimeout time.Duration
+	// Scrub takes out of a text what must not be shown, such as values that were
+	// decrypted; nil leaves texts as they are.
+	Scrub func(string) string
 	// Version is that of the program. Where it is known, an environment whose
 	// inputs render to something else than under the version before waits.
 	Version string

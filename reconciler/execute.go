@@ -34,6 +34,7 @@ func (w *worker) run(ctx context.Context, h *handle) {
 // finishRun adds what kept head from being applied, though the last good state
 // was, and publishes the end.
 func (w *worker) finishRun(h, absorbed *handle, out Run, started time.Time, head sources.Problems) {
+	w.scrub(&out)
 	own := out.Errors
 	if len(head) > 0 {
 		out.Result, out.Errors = Failed, append(head, own...)
@@ -44,6 +45,20 @@ func (w *worker) finishRun(h, absorbed *handle, out Run, started time.Time, head
 	w.finish(h, out)
 	if absorbed != nil {
 		w.finish(absorbed, out)
+	}
+}
+
+// scrub takes what must not be shown out of what a server said.
+func (w *worker) scrub(out *Run) {
+	scrub := w.engine.opts.Scrub
+	if scrub == nil {
+		return
+	}
+	for i := range out.Errors {
+		out.Errors[i].Message = scrub(out.Errors[i].Message)
+	}
+	for i := range out.Changes {
+		out.Changes[i].Error = scrub(out.Changes[i].Error)
 	}
 }
 
@@ -287,41 +302,6 @@ func ownNamespaces(s environment.Spec) []string {
 		return nil
 	}
 	return []string{s.Namespace}
-}
-
-// isQuiet reports whether a driver answers with the very comparison that found
-// nothing to do before: everything it says is known.
-func (w *worker) isQuiet(ops []Operation, c choice) bool {
-	if len(ops) == 0 || w.quiet != &ops[0] || len(ops) != len(w.desired) || c.head != nil || c.state.Rendered.Version != w.engine.opts.Version {
-		w.quiet = nil
-		if len(ops) > 0 && !slices.ContainsFunc(ops, func(op Operation) bool { return op.Kind != OpUnchanged }) {
-			w.quiet = &ops[0]
-		}
-		return false
-	}
-	return true
-}
-
-// countUnchanged accounts for what is as desired, and returns the rest: few
-// operations, as a rule, of many.
-func (w *worker) countUnchanged(ops []Operation, out *Run) []Operation {
-	var rest []Operation
-	for i := range ops {
-		if ops[i].Kind == OpUnchanged {
-			w.unchanged(&ops[i], out)
-		} else {
-			rest = append(rest, ops[i])
-		}
-	}
-	return rest
-}
-
-func (w *worker) unchanged(op *Operation, out *Run) {
-	out.Counts.Unchanged++
-	if op.Item.Body != nil {
-		w.good[op.Object] = op.Item
-		w.endDrift(op.Object, drift.Gone)
-	}
 }
 
 // carryOut applies a plan and fills in the run's counts, errors and result.

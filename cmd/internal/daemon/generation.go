@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
 	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/internal/redact"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/environment"
@@ -47,10 +48,12 @@ func build(cfg config.Config, version string, book *drift.Book, m *metrics, o re
 		}
 		g.targets[c.Name], drivers[c.Name] = t, t.driver
 	}
+	secrets := new(redact.Redactor)
 	g.engine = reconciler.New(reconciler.Options{
+		Scrub:   secrets.Scrub,
 		Drivers: drivers, Refresh: g.refresh, At: g.at, Reach: g.reachOf, Observer: o, Log: log, Book: book, Version: version,
 	})
-	renderer, err := newRenderer(cfg)
+	renderer, err := newRenderer(cfg, secrets)
 	if err != nil {
 		problems = append(problems, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
+	"github.com/holdfast-gitops/holdfast/internal/redact"
 	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/charts"
 	"github.com/holdfast-gitops/holdfast/sources/environment"
@@ -15,9 +16,10 @@ import (
 	"github.com/holdfast-gitops/holdfast/sources/sops"
 )
 
-// newRenderer makes the renderer that all environments share.
-func newRenderer(cfg config.Config) (*render.Renderer, error) {
-	var o render.Options
+// newRenderer makes the renderer that all environments share. Secrets is told
+// what it decrypts.
+func newRenderer(cfg config.Config, secrets *redact.Redactor) (*render.Renderer, error) {
+	o := render.Options{Redactor: secrets}
 	if len(cfg.Charts.Registries) > 0 {
 		var registries []charts.Registry
 		for _, r := range cfg.Charts.Registries {
