@@ -11,6 +11,9 @@ import (
 	"github.com/holdfast-gitops/holdfast/sources"
 )
 
+// PathAudit takes batches of audit events (audit.k8s.io/v1, EventList).
+const PathAudit = "/api/v1/audit"
+
 // AcceptRequest asks for drift to be left as it is for a time.
 type AcceptRequest struct {
 	Object *sources.ID `json:"object"`
