@@ -58,10 +58,6 @@ type Config struct {
 	// ResyncFile, when not empty, is a file: whoever touches it asks for a resync.
 	ResyncFile    string        `json:"resyncFile,omitempty"`
 	Notifications Notifications `json:"notifications,omitzero"`
-	// Verification is the slow look at everything, in the background.
-	Verification Verification `json:"verification,omitzero"`
-	// Audit takes the audit events of API servers.
-	Audit Audit `json:"audit,omitzero"`
 }
 
 // Log says how much is logged, and in which form.
@@ -78,16 +74,6 @@ type Ledger struct {
 	MaxDays int `json:"maxDays"`
 	// MaxMiB is how large the file gets.
 	MaxMiB int `json:"maxMiB"`
-}
-
-// Server says who may change something over HTTP.
-type Server struct {
-	// TokenFile holds the bearer token for calls over TCP that change something.
-	// It is read for every such call, so that a rotated token counts at once.
-	TokenFile string `json:"tokenFile,omitempty"`
-	// Hosts are the names, beside the listen address and localhost, by which
-	// clients may call the server.
-	Hosts []string `json:"hosts,omitempty"`
 }
 
 // Target is a cluster, or a directory of this host, that environments are applied

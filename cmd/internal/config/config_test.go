@@ -28,7 +28,15 @@ func TestLoadReadsEverything(t *testing.T) {
 		Listen: "0.0.0.0:8080", AllowNonLoopback: true, DataDir: here + "/data", Installation: "blue",
 		Log:    Log{Level: "debug", Format: "json"},
 		Ledger: Ledger{MaxDays: 30, MaxMiB: 64},
-		Server: Server{TokenFile: here + "/secrets/token", Hosts: []string{"holdfast.example.org"}},
+		Server: Server{
+			TokenFile: here + "/secrets/token", Hosts: []string{"holdfast.example.org"},
+			Tokens: []Token{
+				{Name: "anna", Role: RoleAdminister, SHA256File: here + "/secrets/anna.sha256"},
+				{Name: "ci", Role: RoleOperate, File: here + "/secrets/ci", Environments: []string{"shop-*", "tools"}},
+			},
+			ReadsNeedToken: true, ChangesPerMinute: 30,
+			TLS: TLS{CertFile: here + "/tls/tls.crt", KeyFile: here + "/tls/tls.key", ClientCAFile: here + "/tls/ca.crt"},
+		},
 		Targets: []Target{
 			{Name: "default", Kubeconfig: here + "/kube/config", Context: "prod", Namespace: "apps", StateNamespace: "holdfast-state", Concurrency: 5},
 			{Name: "edge", Concurrency: DefaultConcurrency},
@@ -104,6 +112,7 @@ func TestLoadFillsInDefaults(t *testing.T) {
 	want := Config{
 		Listen: DefaultListen, DataDir: "/data", Installation: DefaultInstallation, Log: Log{Level: "info", Format: "auto"},
 		Ledger:  Ledger{MaxDays: DefaultLedgerDays, MaxMiB: DefaultLedgerMiB},
+		Server:  Server{ChangesPerMinute: DefaultChangesPerMinute},
 		Targets: []Target{{Name: "default", Concurrency: DefaultConcurrency}},
 		Sources: []Source{{
 			Name: "shop", URL: "https://git.example.org/shop.git", Interval: DefaultInterval, Timeout: DefaultTimeout,

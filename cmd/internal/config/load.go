@@ -55,6 +55,7 @@ func defaults() Config {
 	return Config{
 		Listen: DefaultListen, DataDir: DefaultDataDir(), Installation: DefaultInstallation,
 		Log: Log{Level: "info", Format: "auto"}, Ledger: Ledger{MaxDays: DefaultLedgerDays, MaxMiB: DefaultLedgerMiB},
+		Server: Server{ChangesPerMinute: DefaultChangesPerMinute},
 	}
 }
 
@@ -77,8 +78,6 @@ func (d *decoder) config(root *yamldoc.Node, c *Config) {
 		on("decryption", func(n *yamldoc.Node) { d.decryption(n, &c.Decryption) }),
 		on("webhooks", func(n *yamldoc.Node) { c.Webhooks = d.webhooks(n) }),
 		d.pathField("resyncFile", "", &c.ResyncFile),
-		on("verification", func(n *yamldoc.Node) { d.verification(n, &c.Verification) }),
-		on("audit", func(n *yamldoc.Node) { d.audit(n, &c.Audit) }),
 		on("notifications", func(n *yamldoc.Node) { d.notifications(n, &c.Notifications) }),
 	)
 	if len(c.Targets) == 0 {
@@ -106,13 +105,6 @@ func (d *decoder) ledger(n *yamldoc.Node, l *Ledger) {
 	d.Mapping(n, "ledger",
 		d.countField("maxDays", "ledger.", maxLedgerDays, &l.MaxDays),
 		d.countField("maxMiB", "ledger.", maxLedgerMiB, &l.MaxMiB),
-	)
-}
-
-func (d *decoder) server(n *yamldoc.Node, s *Server) {
-	d.Mapping(n, "server",
-		d.pathField("tokenFile", "server.", &s.TokenFile),
-		on("hosts", func(n *yamldoc.Node) { s.Hosts = d.hosts(n) }),
 	)
 }
 

@@ -1,25 +1,13 @@
 package server
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
-)
-
-// maxToken bounds the file of the token, and minToken what counts as one.
-const (
-	maxToken = 4 << 10
-	minToken = 8
 )
 
 // hostNames are the names by which callers over TCP may call us. A page of
@@ -72,86 +60,62 @@ func (h hostNames) match(r *http.Request) bool {
 	return err == nil && ap.Addr().Unmap() == addr.Unmap()
 }
 
+// mutates reports whether a call may change something.
+func mutates(r *http.Request) bool { return r.Method != http.MethodGet && r.Method != http.MethodHead }
+
 // guard refuses callers over TCP that are not who they should be.
 func (s *Server) guard(hosts hostNames, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		changes := r.Method != http.MethodGet && r.Method != http.MethodHead
-		probe := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
-		if (changes || hosts.loopback && !probe) && !hosts.match(r) {
+		probe := !mutates(r) && (r.URL.Path == "/healthz" || r.URL.Path == "/readyz")
+		if (mutates(r) || hosts.loopback && !probe) && !hosts.match(r) {
 			s.refuse(w, r, api.Problem{
 				Status: http.StatusMisdirectedRequest, Detail: "the Host header is none of this server's names",
 				Hint: "call it by its listen address, or add the name to server.hosts in its configuration",
 			})
 			return
 		}
-		if changes {
-			if p := s.authorize(r); p.Status != 0 {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-				s.refuse(w, r, p)
+		if !probe && s.opts.ClientCertificates && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+			s.refuse(w, r, api.Problem{
+				Status: http.StatusForbidden, Detail: "a client certificate is needed here",
+				Hint: "show one that the authority in server.tls.clientCAFile has signed, or call over the socket holdfast.sock in the data directory",
+			})
+			return
+		}
+		if !probe && (mutates(r) || s.opts.ReadsNeedToken) {
+			who, ok := s.admit(w, r)
+			if !ok {
 				return
 			}
+			r = who.in(r)
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// admit says who calls; it answers those who may not.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) (caller, bool) {
+	who, p := s.authorize(r)
+	guess := p.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != ""
+	if (mutates(r) || guess) && s.limited(w, r, who) {
+		return who, false
+	}
+	if p.Status == 0 {
+		return who, true
+	}
+	w.Header().Add("WWW-Authenticate", "Bearer")
+	if !mutates(r) { // a browser asks for a password then, which is the token
+		w.Header().Add("WWW-Authenticate", `Basic realm="holdfast"`)
+	}
+	s.refuse(w, who.in(r), p)
+	return who, false
 }
 
 // refuse answers a caller that may not, and logs it if it tried to change
 // something.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, p api.Problem) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		s.opts.Logger.Warn().Str("request", requestID(r)).Str("remote", r.RemoteAddr).Str("method", r.Method).
+		s.opts.Logger.Warn().Str("request", requestID(r)).Str("actor", actor(r)).Str("remote", r.RemoteAddr).Str("method", r.Method).
 			Str("path", r.URL.Path).Int("status", p.Status).Str("reason", p.Detail).Msg("call refused")
 	}
 	writeProblem(w, r, p)
-}
-
-// authorize compares hashes, so that neither the content nor the length of the
-// token shows in the time it takes.
-func (s *Server) authorize(r *http.Request) api.Problem {
-	if s.opts.TokenFile == "" {
-		return api.Problem{
-			Status: http.StatusForbidden, Detail: "calls over TCP that change something need a token, and none is configured",
-			Hint: "call over the socket holdfast.sock in the data directory, or set server.tokenFile",
-		}
-	}
-	want, err := readToken(s.opts.TokenFile)
-	if err != nil {
-		s.opts.Logger.Error().Err(err).Msg("token cannot be read")
-		return api.Problem{
-			Status: http.StatusServiceUnavailable, Detail: "the server cannot read its token",
-			Hint: "its log says why; the socket holdfast.sock in the data directory needs none",
-		}
-	}
-	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	a, b := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(want))
-	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(a[:], b[:]) != 1 {
-		return api.Problem{
-			Status: http.StatusUnauthorized, Detail: "the token is missing or wrong",
-			Hint: "set HOLDFAST_TOKEN or --token-file, or call over the socket holdfast.sock in the data directory",
-		}
-	}
-	return api.Problem{}
-}
-
-// readToken reads the file for each call, so that a rotated token counts at once.
-func readToken(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", fmt.Errorf("read token: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxToken+1))
-	if err != nil {
-		return "", fmt.Errorf("read token: %w", err)
-	}
-	token := strings.TrimSpace(string(data))
-	switch {
-	case len(data) > maxToken:
-		return "", fmt.Errorf("token file %s is too large", file)
-	case token == "":
-		return "", errors.New("token file " + file + " is empty")
-	case len(token) < minToken:
-		return "", fmt.Errorf("token in %s is shorter than %d characters", file, minToken)
-	}
-	return token, nil
 }

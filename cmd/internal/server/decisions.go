@@ -63,7 +63,7 @@ func (s *Server) planRoutes(mux *http.ServeMux) {
 
 func (s *Server) hold(w http.ResponseWriter, r *http.Request) {
 	var req api.HoldRequest
-	if !s.body(w, r, &req) || !s.allKnown(w, r, req.Environments) {
+	if !s.body(w, r, &req) || !s.mayAll(w, r, req.Environments) || !s.allKnown(w, r, req.Environments) {
 		return
 	}
 	until, err := api.End(s.opts.Now(), req.For, req.Until)
@@ -109,7 +109,7 @@ func (s *Server) extendHold(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) changeHold(w http.ResponseWriter, r *http.Request, verb string, end func(api.HoldChange) (time.Time, error)) {
 	var req api.HoldChange
-	if !s.body(w, r, &req) {
+	if !s.body(w, r, &req) || !s.mayHold(w, r, r.PathValue("id")) {
 		return
 	}
 	until, err := end(req)
@@ -246,8 +246,12 @@ func (s *Server) decided(r *http.Request, verb string) *zerolog.Event {
 	return s.opts.Logger.Info().Str("request", requestID(r)).Str("actor", actor(r)).Str("remote", r.RemoteAddr).Str("verb", verb)
 }
 
-// allKnown answers for the first environment that there is not.
+// allKnown answers for the first environment that there is not, or that the caller
+// may not change.
 func (s *Server) allKnown(w http.ResponseWriter, r *http.Request, names []string) bool {
+	if len(names) > 0 && !s.mayAll(w, r, names) {
+		return false
+	}
 	for _, name := range names {
 		if _, ok := s.opts.Engine.Environment(name); !ok {
 			s.unknown(w, r, name)

@@ -26,12 +26,12 @@ func (s *Server) Handler(trusted bool) http.Handler {
 	if !trusted {
 		return s.untrusted(s.opts.Listen)
 	}
-	return s.envelope("socket", s.withAudit(s.withWebhooks(s.routes())))
+	return s.envelope("socket", s.withWebhooks(s.routes()))
 }
 
 // untrusted is for callers over TCP at an address.
 func (s *Server) untrusted(listen string) http.Handler {
-	return s.envelope("token", s.withAudit(s.withWebhooks(s.guard(newHostNames(listen, s.opts.Hosts), s.routes()))))
+	return s.envelope("token", s.withWebhooks(s.guard(newHostNames(listen, s.opts.Hosts), s.routes())))
 }
 
 func (s *Server) routes() http.Handler {
@@ -244,11 +244,8 @@ func (s *Server) resync(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, badRequest(err))
 		return
 	}
-	for _, name := range req.Environments {
-		if _, ok := s.opts.Engine.Environment(name); !ok {
-			s.unknown(w, r, name)
-			return
-		}
+	if !s.mayAll(w, r, req.Environments) || !s.allKnown(w, r, req.Environments) {
+		return
 	}
 	runs, err := s.opts.Engine.Resync(req.Environments, reconciler.Trigger{
 		Reason: reconciler.ReasonOnCall, Actor: actor(r), Verify: req.Verify, Fetch: true, Approve: req.Approve,

@@ -25,6 +25,7 @@ type contextKey int
 const (
 	requestKey contextKey = iota
 	actorKey
+	callerKey
 )
 
 func requestID(r *http.Request) string {
@@ -32,7 +33,11 @@ func requestID(r *http.Request) string {
 	return id
 }
 
+// actor is who calls: the name of a token, or how the caller came.
 func actor(r *http.Request) string {
+	if c := callerOf(r); c.name != "" {
+		return c.name
+	}
 	who, _ := r.Context().Value(actorKey).(string)
 	return who
 }
@@ -51,8 +56,6 @@ func (s *Server) envelope(who string, next http.Handler) http.Handler {
 		limit := int64(maxBody)
 		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/plan") {
 			limit = archiveLimit
-		} else if r.URL.Path == api.PathAudit {
-			limit = auditLimit
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		h := w.Header()

@@ -9,6 +9,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	stdlog "log"
 	"net"
@@ -49,10 +50,6 @@ type Options struct {
 	Drifts Drifts
 	// Sources serves how sources stand; nil means that nothing is known of them.
 	Sources Sources
-	// Audit takes audit events, from callers that have the token in AuditTokenFile;
-	// without both there are none.
-	Audit          Auditor
-	AuditTokenFile string
 	// Ready says whether the daemon is; nil means always.
 	Ready func() error
 	// Ledger is what is on record; nil means that nothing is.
@@ -66,9 +63,19 @@ type Options struct {
 	Listen string
 	// Hosts are further names that Host headers may have.
 	Hosts []string
-	// TokenFile holds the token for calls over TCP that change something; empty
-	// means that there are none.
+	// TokenFile holds the token for calls over TCP that change something, with the
+	// role operate; Tokens are others. Without any there are no such calls.
 	TokenFile string
+	Tokens    []Token
+	// ReadsNeedToken asks for one over TCP for all but the probes.
+	ReadsNeedToken bool
+	// ChangesPerMinute bounds a client's calls over TCP that change something;
+	// zero has a default.
+	ChangesPerMinute int
+	// TLS, when not nil, is what TCP is served with, as NewTLS makes it.
+	TLS *tls.Config
+	// ClientCertificates asks for one over TCP for all but the probes.
+	ClientCertificates bool
 	// Version is shown on the page.
 	Version string
 	Logger  zerolog.Logger
@@ -82,6 +89,8 @@ type Options struct {
 type Server struct {
 	opts Options
 	page *pages
+	// limits bounds callers over TCP.
+	limits *limiter
 	// heavy is held by the one call that may load the disk.
 	heavy sync.Mutex
 }
@@ -92,7 +101,7 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Server{opts: o, page: newPages()}
+	return &Server{opts: o, page: newPages(), limits: newLimiter(o.ChangesPerMinute, o.Now)}
 }
 
 // Serve answers on both listeners, of which one may be nil, until ctx ends, and
@@ -117,7 +126,11 @@ func (s *Server) Serve(ctx context.Context, tcp, socket net.Listener) error {
 		})
 	}
 	if tcp != nil {
-		serve(tcp, s.untrusted(tcp.Addr().String()))
+		handler := s.untrusted(tcp.Addr().String())
+		if s.opts.TLS != nil {
+			tcp = tls.NewListener(tcp, s.opts.TLS)
+		}
+		serve(tcp, handler)
 	}
 	if socket != nil {
 		serve(socket, s.Handler(true))
