@@ -58,6 +58,10 @@ type Config struct {
 	// ResyncFile, when not empty, is a file: whoever touches it asks for a resync.
 	ResyncFile    string        `json:"resyncFile,omitempty"`
 	Notifications Notifications `json:"notifications,omitzero"`
+	// Verification is the slow look at everything, in the background.
+	Verification Verification `json:"verification,omitzero"`
+	// Audit takes the audit events of API servers.
+	Audit Audit `json:"audit,omitzero"`
 }
 
 // Log says how much is logged, and in which form.

@@ -78,6 +78,8 @@ func (d *decoder) config(root *yamldoc.Node, c *Config) {
 		on("decryption", func(n *yamldoc.Node) { d.decryption(n, &c.Decryption) }),
 		on("webhooks", func(n *yamldoc.Node) { c.Webhooks = d.webhooks(n) }),
 		d.pathField("resyncFile", "", &c.ResyncFile),
+		on("verification", func(n *yamldoc.Node) { d.verification(n, &c.Verification) }),
+		on("audit", func(n *yamldoc.Node) { d.audit(n, &c.Audit) }),
 		on("notifications", func(n *yamldoc.Node) { d.notifications(n, &c.Notifications) }),
 	)
 	if len(c.Targets) == 0 {

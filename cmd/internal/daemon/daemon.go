@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
 	"github.com/holdfast-gitops/holdfast/cmd/internal/server"
 	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/drift/audit"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 	"github.com/holdfast-gitops/holdfast/sources"
@@ -48,6 +49,8 @@ type daemon struct {
 	book    *drift.Book
 	metrics *metrics
 	ledger  *ledger.Ledger
+	// people are who wrote to objects lately, as audit events say.
+	people *audit.Joiner
 	// earlier are the last runs on record from before the start, by environment.
 	earlier map[string]reconciler.Run
 	// now is the generation in force; readers may hold an older one for a moment.
@@ -69,12 +72,15 @@ func Run(ctx context.Context, o Options) error {
 	defer lock.Close()
 	frugal()
 	sweepMirrors(o.Config, o.Logger)
-	d := &daemon{opts: o, log: o.Logger, book: drift.NewBook(), reloads: make(chan struct{}, 1)}
+	d := &daemon{opts: o, log: o.Logger, book: drift.NewBook(), people: audit.NewJoiner(), reloads: make(chan struct{}, 1)}
 	stop := d.keepRecord(ctx)
 	defer stop()
 	d.metrics = newMetrics(d.Environments, d.ledger.Stats)
 	d.metrics.queueNow = func() (int, time.Duration) { return d.now.Load().engine.Queue() }
 	d.metrics.registry.MustRegister(sourceMetrics{d.Sources})
+	d.metrics.registry.MustRegister(driftMetrics{
+		report: func() drift.Report { return d.Drift(reconciler.Filter{OpenOnly: true}) }, targets: d.verifying, now: time.Now,
+	})
 	first, err := build(o.Config, o.Version, d.book, d.metrics, d.observer(), o.Logger)
 	if err != nil {
 		return err
@@ -94,7 +100,7 @@ func Run(ctx context.Context, o Options) error {
 
 func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	options := server.Options{
-		Engine: d, Decider: d, Planner: d, Drifts: d, Sources: d, Ledger: d.ledger, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
+		Engine: d, Decider: d, Planner: d, Drifts: d, Audit: d, AuditTokenFile: d.opts.Config.Audit.TokenFile, Sources: d, Ledger: d.ledger, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
 		Version: d.opts.Version, Webhooks: d.webhooks(),
 	}
 	if err := d.admit(&options); err != nil {

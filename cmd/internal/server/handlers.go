@@ -26,12 +26,12 @@ func (s *Server) Handler(trusted bool) http.Handler {
 	if !trusted {
 		return s.untrusted(s.opts.Listen)
 	}
-	return s.envelope("socket", s.withWebhooks(s.routes()))
+	return s.envelope("socket", s.withAudit(s.withWebhooks(s.routes())))
 }
 
 // untrusted is for callers over TCP at an address.
 func (s *Server) untrusted(listen string) http.Handler {
-	return s.envelope("token", s.withWebhooks(s.guard(newHostNames(listen, s.opts.Hosts), s.routes())))
+	return s.envelope("token", s.withAudit(s.withWebhooks(s.guard(newHostNames(listen, s.opts.Hosts), s.routes()))))
 }
 
 func (s *Server) routes() http.Handler {

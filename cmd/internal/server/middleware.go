@@ -56,6 +56,8 @@ func (s *Server) envelope(who string, next http.Handler) http.Handler {
 		limit := int64(maxBody)
 		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/plan") {
 			limit = archiveLimit
+		} else if r.URL.Path == api.PathAudit {
+			limit = auditLimit
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		h := w.Header()

@@ -50,6 +50,10 @@ type Options struct {
 	Drifts Drifts
 	// Sources serves how sources stand; nil means that nothing is known of them.
 	Sources Sources
+	// Audit takes audit events, from callers that have the token in AuditTokenFile;
+	// without both there are none.
+	Audit          Auditor
+	AuditTokenFile string
 	// Ready says whether the daemon is; nil means always.
 	Ready func() error
 	// Ledger is what is on record; nil means that nothing is.
