@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -99,6 +100,11 @@ func explain(item sources.Item, err error, s metav1.Status, message string) (tex
 		hint = "create the namespace, put it into git, or set createNamespace: true"
 	case s.Code == http.StatusForbidden:
 		hint = "give the environment's service account the right, or Holdfast's own identity where none is named; or take the object out"
+	case rawValue.MatchString(message):
+		message = rawValue.ReplaceAllString(message, "$1")
+		if strings.Contains(message, "expected string") {
+			hint = "put the value in quotes"
+		}
 	case isStale(err):
 		message = "it kept changing while it was being written"
 		hint = "it is tried again; what writes it all the time is in its managedFields"
@@ -111,6 +117,9 @@ func explain(item sources.Item, err error, s metav1.Status, message string) (tex
 	}
 	return message, hint
 }
+
+// rawValue is how the server prints a value of the wrong type.
+var rawValue = regexp.MustCompile(`&value\.valueUnstructured\{Value:([^}]*)\}`)
 
 // causes are the fields and kinds of error that a server names, without values.
 func causes(s metav1.Status) string {
