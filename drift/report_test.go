@@ -11,8 +11,8 @@ import (
 func TestAtReadsWhatPathsName(t *testing.T) {
 	body := []byte(`{"metadata":{"labels":{"a.b/c":"1"}},"spec":{"containers":[{"name":"old"},{"name":"web","image":"web:1","ports":[{"containerPort":80,"protocol":"TCP"}]}]}}`)
 	for path, want := range map[string]string{
-		`.metadata.labels["a.b/c"]`:        `"1"`,
-		`.spec.containers[name=web].image`: `"web:1"`,
+		`.metadata.labels["a.b/c"]`:                                                `"1"`,
+		`.spec.containers[name=web].image`:                                         `"web:1"`,
 		`.spec.containers[name=web].ports[containerPort=80,protocol=TCP].protocol`: `"TCP"`,
 		`.spec.containers[name=gone].image`:                                        `(absent)`,
 		`.spec.replicas`:                                                           `(absent)`,

@@ -50,18 +50,18 @@ func TestAPersonIsNamedByObjectTimeAndManager(t *testing.T) {
 		episode drift.Episode
 		want    string
 	}{
-		"an edit":                    {[]string{line("ann", "patch", "kubectl-edit", at, "")}, edited("kubectl-edit", at.Truncate(time.Second)), "ann"},
-		"impersonated":               {[]string{line("ann", "patch", "kubectl-edit", at, `,"impersonatedUser":{"username":"root","groups":["g"]}`)}, edited("kubectl-edit", at), "ann as root"},
-		"a delete":                   {[]string{line("bob", "delete", "", at.Add(-time.Second), "")}, deleted, "bob"},
-		"a removed field":            {[]string{line("bob", "update", "kubectl-edit", at.Add(-time.Second), "")}, edited(drift.Unknown, time.Time{}), "bob"},
-		"the other manager":          {[]string{line("ann", "patch", "kubectl-scale", at, ""), line("bob", "patch", "kubectl-edit", at, "")}, edited("kubectl-scale", at), "ann"},
-		"two could have been it":     {[]string{line("ann", "patch", "kubectl-edit", at, ""), line("bob", "patch", "kubectl-edit", at, "")}, edited("kubectl-edit", at), ""},
-		"long before":                {[]string{line("ann", "patch", "kubectl-edit", at.Add(-10*time.Minute), "")}, edited("kubectl-edit", at), ""},
-		"afterwards":                 {[]string{line("ann", "patch", "kubectl-edit", at.Add(time.Minute), "")}, edited(drift.Unknown, time.Time{}), ""},
-		"an edit is no delete":       {[]string{line("ann", "patch", "kubectl-edit", at, "")}, deleted, ""},
-		"our own":                    {[]string{strings.Replace(line("system:holdfast", "patch", "kubectl-edit", at, ""), "kubectl/v1.37", "holdfast/1.0", 1)}, edited("kubectl-edit", at), ""},
-		"refused":                    {[]string{strings.Replace(line("ann", "patch", "kubectl-edit", at, ""), "200", "403", 1)}, edited("kubectl-edit", at), ""},
-		"a dry run":                  {[]string{strings.Replace(line("ann", "patch", "kubectl-edit", at, ""), "?", "?dryRun=All&", 1)}, edited("kubectl-edit", at), ""},
+		"an edit":                     {[]string{line("ann", "patch", "kubectl-edit", at, "")}, edited("kubectl-edit", at.Truncate(time.Second)), "ann"},
+		"impersonated":                {[]string{line("ann", "patch", "kubectl-edit", at, `,"impersonatedUser":{"username":"root","groups":["g"]}`)}, edited("kubectl-edit", at), "ann as root"},
+		"a delete":                    {[]string{line("bob", "delete", "", at.Add(-time.Second), "")}, deleted, "bob"},
+		"a removed field":             {[]string{line("bob", "update", "kubectl-edit", at.Add(-time.Second), "")}, edited(drift.Unknown, time.Time{}), "bob"},
+		"the other manager":           {[]string{line("ann", "patch", "kubectl-scale", at, ""), line("bob", "patch", "kubectl-edit", at, "")}, edited("kubectl-scale", at), "ann"},
+		"two could have been it":      {[]string{line("ann", "patch", "kubectl-edit", at, ""), line("bob", "patch", "kubectl-edit", at, "")}, edited("kubectl-edit", at), ""},
+		"long before":                 {[]string{line("ann", "patch", "kubectl-edit", at.Add(-10*time.Minute), "")}, edited("kubectl-edit", at), ""},
+		"afterwards":                  {[]string{line("ann", "patch", "kubectl-edit", at.Add(time.Minute), "")}, edited(drift.Unknown, time.Time{}), ""},
+		"an edit is no delete":        {[]string{line("ann", "patch", "kubectl-edit", at, "")}, deleted, ""},
+		"our own":                     {[]string{strings.Replace(line("system:holdfast", "patch", "kubectl-edit", at, ""), "kubectl/v1.37", "holdfast/1.0", 1)}, edited("kubectl-edit", at), ""},
+		"refused":                     {[]string{strings.Replace(line("ann", "patch", "kubectl-edit", at, ""), "200", "403", 1)}, edited("kubectl-edit", at), ""},
+		"a dry run":                   {[]string{strings.Replace(line("ann", "patch", "kubectl-edit", at, ""), "?", "?dryRun=All&", 1)}, edited("kubectl-edit", at), ""},
 		"another kind, the same name": {[]string{strings.Replace(line("ann", "patch", "kubectl-edit", at, ""), `"deployments","namespace"`, `"statefulsets","namespace"`, 1)}, edited("kubectl-edit", at), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

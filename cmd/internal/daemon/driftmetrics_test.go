@@ -30,7 +30,9 @@ func TestDriftMetricsAreTheReport(t *testing.T) {
 				Detectors: []drift.Detector{{Environment: "prod"}, {Environment: "dev"}}, Behind: make([]drift.Behind, 2),
 			}
 		},
-		targets: func() map[string]verifies { return map[string]verifies{"default": verifiedAt{now}, "edge": verifiedAt{}} },
+		targets: func() map[string]verifies {
+			return map[string]verifies{"default": verifiedAt{now}, "edge": verifiedAt{}}
+		},
 	}
 	want := `# HELP holdfast_drift_oldest_seconds Age of the oldest open drift episode; 0 if none is open.
 # TYPE holdfast_drift_oldest_seconds gauge

@@ -99,7 +99,7 @@ func openCluster(c config.Target, cfg config.Config, version string, log zerolog
 	interval, requests := cfg.Verification.Pace()
 	cluster, err := kube.Open(kube.Options{
 		Verification: kube.Verification{Interval: interval, RequestsPerMinute: requests},
-		Name: c.Name, Config: rc, StateNamespace: state, CreateState: watched == nil,
+		Name:         c.Name, Config: rc, StateNamespace: state, CreateState: watched == nil,
 		Namespaces: watched, Installation: cfg.Installation, Holder: holder, Version: version,
 		Concurrency: c.Concurrency, Baselines: filepath.Join(dir, c.Name+".baselines"), Key: key,
 		Failed: func(err error) { log.Warn().Err(err).Str("target", c.Name).Msg("target") },
