@@ -167,14 +167,16 @@ const (
 
 // Status is what is known of an environment now.
 type Status struct {
-	Name    string `json:"name"`
-	Source  string `json:"source"`
-	Target  string `json:"target"`
-	Path    string `json:"path"`
-	Mode    string `json:"mode"`
-	Drift   string `json:"drift"`
-	Sync    Sync   `json:"sync"`
-	Objects int    `json:"objects"`
+	Name   string `json:"name"`
+	Source string `json:"source"`
+	Target string `json:"target"`
+	Path   string `json:"path"`
+	Mode   string `json:"mode"`
+	Drift  string `json:"drift"`
+	// Labels are those of its spec.
+	Labels  map[string]string `json:"labels,omitempty"`
+	Sync    Sync              `json:"sync"`
+	Objects int               `json:"objects"`
 	// Head is the newest revision seen; Applied the one last applied in full.
 	Head    sources.Revision `json:"head,omitzero"`
 	Applied sources.Revision `json:"applied,omitzero"`

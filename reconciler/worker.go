@@ -280,7 +280,7 @@ func (w *worker) status() Status {
 	a := w.assigned
 	s := Status{
 		Name: w.name, Source: a.Source, Target: a.Spec.Target, Path: a.Spec.Path,
-		Mode: string(a.Spec.Mode), Drift: string(a.Spec.Drift.Mode), Objects: w.objects,
+		Mode: string(a.Spec.Mode), Drift: string(a.Spec.Drift.Mode), Labels: a.Spec.Labels, Objects: w.objects,
 		Head: w.head, Applied: w.applied, OpenDrifts: open, Corrections: w.fixed,
 		Gates: sortGates(slices.Concat(w.gates, w.held)), Compared: w.compared,
 	}

@@ -42,7 +42,8 @@ With --config it does so for the sources and targets of a file. Without a file,
 It may then touch the namespace of the kubeconfig's context, or with --grant
 cluster everything.
 
-SIGUSR1 resyncs every environment. SIGHUP reads the file again and then resyncs.
+SIGUSR1 resyncs every environment, and so does touching the file of
+--resync-file. SIGHUP reads the file again and then resyncs.
 SIGINT and SIGTERM stop in good order, a second one at once.
 ` + exitHelp,
 		Example: `  holdfast run --repo https://example.org/shop.git --ref main --path deploy
@@ -72,6 +73,7 @@ func (f *runFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.over.AllowNonLoopback, "allow-non-loopback", false, "allow --listen on an address that other machines reach")
 	flags.StringVar(&f.over.TokenFile, "token-file", "", "file of the token that callers over TCP need to change something")
 	flags.StringVar(&f.over.DataDir, "data-dir", "", "data directory (default "+config.DefaultDataDir()+")")
+	flags.StringVar(&f.over.ResyncFile, "resync-file", "", "resync every environment when this file is touched")
 	flags.StringVar(&f.over.LogLevel, "log-level", "", "trace, debug, info, warn or error (default info)")
 	flags.StringVar(&f.over.LogFormat, "log-format", "", "auto, json or console (default auto)")
 }

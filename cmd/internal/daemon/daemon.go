@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/notify"
 	"github.com/holdfast-gitops/holdfast/cmd/internal/server"
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/drift/audit"
@@ -49,6 +50,8 @@ type daemon struct {
 	book    *drift.Book
 	metrics *metrics
 	ledger  *ledger.Ledger
+	// notifier tells people what needs them.
+	notifier *notify.Notifier
 	// people are who wrote to objects lately, as audit events say.
 	people *audit.Joiner
 	// earlier are the last runs on record from before the start, by environment.
@@ -81,6 +84,9 @@ func Run(ctx context.Context, o Options) error {
 	d.metrics.registry.MustRegister(driftMetrics{
 		report: func() drift.Report { return d.Drift(reconciler.Filter{OpenOnly: true}) }, targets: d.verifying, now: time.Now,
 	})
+	if err := d.openNotifier(); err != nil {
+		return err
+	}
 	first, err := build(o.Config, o.Version, d.book, d.metrics, d.observer(), o.Logger)
 	if err != nil {
 		return err
@@ -101,7 +107,7 @@ func Run(ctx context.Context, o Options) error {
 func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	options := server.Options{
 		Engine: d, Decider: d, Planner: d, Drifts: d, Audit: d, AuditTokenFile: d.opts.Config.Audit.TokenFile, Sources: d, Ledger: d.ledger, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
-		Version: d.opts.Version, Webhooks: d.webhooks(),
+		Version: d.opts.Version, Webhooks: d.webhooks(), Notifications: d,
 	}
 	if err := d.admit(&options); err != nil {
 		return errors.Join(err, tcp.Close(), socket.Close())
@@ -112,6 +118,12 @@ func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	group.Go(func() error { return d.generations(ctx) })
 	group.Go(func() error { return d.signals(ctx) })
 	group.Go(func() error { return trim(ctx, d.metrics.ran) })
+	group.Go(func() error { return d.notifier.Run(ctx) })
+	if path := d.opts.Config.ResyncFile; path != "" {
+		group.Go(func() error {
+			return watchResyncFile(ctx, path, backstop, func() { d.resyncAll("resync file") })
+		})
+	}
 	if d.opts.ConfigPath != "" {
 		group.Go(func() error { return d.watchConfig(ctx) })
 	}
@@ -183,6 +195,10 @@ func (d *daemon) prepare(resync bool) *generation {
 	if cfg.Listen != old.Listen || cfg.DataDir != old.DataDir || cfg.Ledger != old.Ledger || !reflect.DeepEqual(cfg.Server, old.Server) {
 		d.log.Warn().Msg("listen, dataDir, ledger and server take effect at the next start")
 		cfg.Listen, cfg.DataDir, cfg.Ledger, cfg.Server = old.Listen, old.DataDir, old.Ledger, old.Server
+	}
+	if cfg.ResyncFile != old.ResyncFile || !reflect.DeepEqual(cfg.Notifications, old.Notifications) {
+		d.log.Warn().Msg("notifications and resyncFile take effect at the next start")
+		cfg.ResyncFile, cfg.Notifications = old.ResyncFile, old.Notifications
 	}
 	next, err := build(cfg, d.opts.Version, d.book, d.metrics, d.observer(), d.log)
 	if err != nil {

@@ -43,7 +43,9 @@ func (all observers) DriftEnded(e drift.Episode) {
 	}
 }
 
-func (d *daemon) observer() reconciler.Observer { return observers{d.metrics, d.ledger, namer{d}} }
+func (d *daemon) observer() reconciler.Observer {
+	return observers{d.metrics, d.ledger, d.notifier, namer{d}}
+}
 
 // keepRecord opens the ledger, reads what is of use from before the start, and
 // has it written until stop is called. Stop comes after all that is recorded has

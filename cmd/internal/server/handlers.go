@@ -56,6 +56,9 @@ func (s *Server) routes() http.Handler {
 	if s.opts.Sources != nil {
 		s.sourceRoutes(mux)
 	}
+	if s.opts.Notifications != nil {
+		mux.HandleFunc("POST "+api.PathNotifyTest, s.testNotifications)
+	}
 	s.historyRoutes(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.ready)

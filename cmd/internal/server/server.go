@@ -60,6 +60,8 @@ type Options struct {
 	Ledger *ledger.Ledger
 	// Metrics serves /metrics; nil means that there is none.
 	Metrics http.Handler
+	// Notifications tests receivers; nil means that there are none.
+	Notifications Notifications
 	// Webhooks receives what forges say; nil means that nobody does.
 	Webhooks http.Handler
 	// Listen is the address for TCP, if Handler is used without Serve: Host
