@@ -32,7 +32,6 @@ func trim(ctx context.Context, ran <-chan struct{}) error {
 			quiet.Reset(settle)
 		case <-quiet.C:
 			debug.FreeOSMemory()
-			releaseCode()
 		}
 	}
 }

@@ -1,6 +1,0 @@
-//go:build !linux
-
-package daemon
-
-// releaseCode does nothing where it is not known how.
-func releaseCode() {}
