@@ -148,6 +148,8 @@ func standsBy(d Driver) *Gate {
 	why := "waits for the target's lease"
 	if holder != "" {
 		why = "stands by: " + holder + " has the target's lease"
+	} else if p, ok := d.(interface{ LeaseProblem() string }); ok && p.LeaseProblem() != "" {
+		why += ": " + p.LeaseProblem()
 	}
 	return &Gate{Kind: GateLease, Why: why, StopsCorrection: true}
 }

@@ -65,6 +65,8 @@ type lease struct {
 	since time.Time
 	// by is the other's name.
 	by string
+	// problem is why it could not be had.
+	problem string
 }
 
 // remaining is for how long writes are allowed.
@@ -136,7 +138,9 @@ func (t *Target) Leader() (holder string, ours bool) {
 func (l *lease) run(ctx context.Context, lead func(context.Context), told func(error)) error {
 	var last string
 	for ctx.Err() == nil {
-		if err := l.try(ctx); err != nil {
+		err := l.try(ctx)
+		l.noteProblem(err)
+		if err != nil {
 			if text := err.Error(); text != last && ctx.Err() == nil {
 				told(err)
 				last = text
@@ -148,6 +152,28 @@ func (l *lease) run(ctx context.Context, lead func(context.Context), told func(e
 		l.keep(ctx, lead, told)
 	}
 	return nil
+}
+
+// noteProblem keeps why the lease cannot be had, if that is not because another
+// has it.
+func (l *lease) noteProblem(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.problem = ""
+	if err != nil && !errors.Is(err, ErrNotLeader) {
+		l.problem = err.Error()
+	}
+}
+
+// LeaseProblem is why the target's lease cannot be had, such as a right that is
+// missing; empty when it can, or when another has it.
+func (t *Target) LeaseProblem() string {
+	if t.lease == nil {
+		return ""
+	}
+	t.lease.mu.Lock()
+	defer t.lease.mu.Unlock()
+	return t.lease.problem
 }
 
 func pause(ctx context.Context, d time.Duration) {

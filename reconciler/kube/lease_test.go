@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/holdfast-gitops/holdfast/internal/testkit/kube"
 )
 
 // lead makes a world's target one of two that want the lease, with short times.
@@ -125,5 +127,30 @@ func TestNamesOfLeases(t *testing.T) {
 		if got := leaseName(installation); got != want {
 			t.Errorf("%q: %q, want %q", installation, got, want)
 		}
+	}
+}
+
+func TestALeaseThatMayNotBeHadSaysWhy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var faults kube.Faults
+	faults.Forbid("leases")
+	target, err := Open(Options{
+		Name: "test", Config: faults.Wrap(w.config), StateNamespace: w.namespace, Installation: "test", Version: "test",
+		Holder: "somebody", Key: make([]byte, 32), Failed: func(error) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- target.Lead(ctx, func(context.Context) { t.Error("led without the right to") }) }()
+	w.eventually("it says why", func() bool { return strings.Contains(target.LeaseProblem(), "give Holdfast's identity") })
+	if holder, ours := target.Leader(); holder != "" || ours {
+		t.Errorf("leader %q, ours %v", holder, ours)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
