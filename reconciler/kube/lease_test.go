@@ -134,7 +134,7 @@ func TestALeaseThatMayNotBeHadSaysWhy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	var faults kube.Faults
-	faults.Forbid("leases")
+	faults.Forbid("leases.coordination.k8s.io")
 	target, err := Open(Options{
 		Name: "test", Config: faults.Wrap(w.config), StateNamespace: w.namespace, Installation: "test", Version: "test",
 		Holder: "somebody", Key: make([]byte, 32), Failed: func(error) {},
