@@ -36,6 +36,7 @@ func TestSingleDriftsAreDecidedOn(t *testing.T) {
 		"app/a.yaml":          configMap("a", "color", "blue"),
 		"app/b.yaml":          "# Kept as it is.\n" + configMap("b", "color", "blue"),
 		"app/c.yaml":          configMap("c", "color", "blue"),
+		"app/d.yaml":          "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: d}\ndata: {color: blue, size: small}\n",
 		"app/secret.yaml":     "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {token: planted-sentinel}\n",
 	})
 	token := filepath.Join(s.dir, "audit-token")
@@ -48,6 +49,7 @@ func TestSingleDriftsAreDecidedOn(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		s.edit(ns, name, `{"data":{"color":"red"}}`)
 	}
+	s.edit(ns, "d", `{"data":{"color":"red","size":"large"}}`)
 	secrets := cms
 	secrets.Resource = "secrets"
 	if _, err := s.objects.Resource(secrets).Namespace(ns).Patch(context.Background(), "s", types.MergePatchType,
@@ -57,6 +59,7 @@ func TestSingleDriftsAreDecidedOn(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		s.expectDrift(env, "ConfigMap/"+ns+"/"+name+".data.color")
 	}
+	s.expectDrift(env, "ConfigMap/"+ns+"/d.data.size")
 	s.expectDrift(env, "Secret/"+ns+"/s")
 	s.nameAnn(ns, "b")
 
@@ -84,15 +87,21 @@ func TestSingleDriftsAreDecidedOn(t *testing.T) {
 	s.expectValue(ns, "a", "color", "blue")
 
 	s.verb(3, "drift", "accept", env, c, "--for", "1h")
-	s.verb(0, "drift", "accept", env, c, "--field", ".data.color", "--for", "15s", "--reason", "is known", "--author", "ann")
-	until := time.Now().Add(14 * time.Second)
+	s.verb(0, "drift", "accept", env, c, "--field", ".data.color", "--for", "10s", "--reason", "is known", "--author", "ann")
+	s.verb(0, "drift", "accept", env, "ConfigMap/"+ns+"/d", "--field", ".data.color", "--for", "10s", "--reason", "is known, too")
+	until := time.Now().Add(9 * time.Second)
 	s.repo.Commit(t, map[string]string{"environments/e.yaml": spec("correct")})
 	s.resync(env)
 	s.expectValue(ns, "b", "color", "blue")
-	if got, err := s.value(ns, "c", "color"); (err != nil || got != "red") && time.Now().Before(until) {
-		t.Errorf("what was accepted is %q, %v", got, err)
+	s.expectValue(ns, "d", "size", "small")
+	for _, name := range []string{"c", "d"} {
+		if got, err := s.value(ns, name, "color"); (err != nil || got != "red") && time.Now().Before(until) {
+			t.Errorf("what was accepted of %s is %q, %v", name, got, err)
+		}
 	}
-	s.expectValue(ns, "c", "color", "blue") // its time is over
+	for _, name := range []string{"c", "d"} {
+		s.expectValue(ns, name, "color", "blue") // its time is over
+	}
 	if text := s.verb(0, "history", "--actions"); !strings.Contains(text, "accept") || !strings.Contains(text, "is known") || !strings.Contains(text, "by mistake") {
 		t.Errorf("the actions on record:\n%s", text)
 	}
@@ -246,5 +255,69 @@ func TestAStormIsOneRow(t *testing.T) {
 	}
 	if text := s.verb(0, "drift", env); !strings.Contains(text, fmt.Sprintf("%d × ConfigMap", n)) {
 		t.Errorf("the report:\n%s", text)
+	}
+}
+
+// TestSecretsComeOutNowhere plants secrets in every part of a Secret, lets them
+// drift, and looks for them in all that the program says and keeps.
+func TestSecretsComeOutNowhere(t *testing.T) {
+	t.Parallel()
+	s, ns := sharedStage(t), kube.Namespace(t)
+	env := "secrets-" + ns
+	secret := func(n string) string {
+		return fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: %s, annotations: {note: planted-note}, labels: {l: planted-label}}\nstringData: {a: planted-string}\ndata: {b: cGxhbnRlZC1kYXRh}\n", n)
+	}
+	s.repo.Commit(t, map[string]string{
+		"environments/e.yaml": environmentSpec(env, "app", ns, "drift: {rules: [{name: left, mode: report}]}"),
+		"app/a.yaml":          secret("left"), "app/b.yaml": secret("put-back"),
+	})
+	s.start()
+	s.settled(env, reconciler.Applied)
+	secrets := cms
+	secrets.Resource = "secrets"
+	for _, name := range []string{"left", "put-back"} {
+		patch := `{"stringData":{"a":"planted-live","b":null},"metadata":{"annotations":{"note":"planted-live-note","kubectl.kubernetes.io/last-applied-configuration":"planted-last"}}}`
+		if _, err := s.objects.Resource(secrets).Namespace(ns).Patch(context.Background(), name, types.MergePatchType, []byte(patch),
+			metav1.PatchOptions{FieldManager: "kubectl-edit"}); err != nil {
+			t.Fatal(err)
+		}
+		s.expectDrift(env, "Secret/"+ns+"/"+name)
+	}
+	s.expectDrift(env, "corrected")
+	s.repo.Commit(t, map[string]string{"app/b.yaml": strings.Replace(secret("put-back"), "planted-string", "planted-next", 1)})
+	s.resync(env)
+
+	said := map[string]string{}
+	for _, args := range [][]string{
+		{"status", env, "-o", "json"}, {"history", env, "-o", "json"}, {"history", "--actions", "-o", "json"}, {"plan", env, "-o", "json"},
+		{"drift", env, "--expand"}, {"drift", env, "-o", "json"}, {"drift", env, "-o", "html", "--expand"}, {"drift", env, "-o", "csv"}, {"drift", env, "-o", "markdown"},
+		{"drift", env, "--since", "1h", "-o", "json"}, {"drift", "ignore", env, "Secret/" + ns + "/left"}, {"drift", "codify", env, "Secret/" + ns + "/left"},
+	} {
+		cmd := program(append(args, "--data-dir", filepath.Join(s.dir, "data"))...)
+		out, _ := cmd.CombinedOutput() // the codes are others' business
+		if len(out) == 0 {
+			t.Errorf("%v says nothing", args)
+		}
+		said[strings.Join(args, " ")] = string(out)
+	}
+	s.stop()
+	for _, dir := range []string{filepath.Join(s.dir, "log"), filepath.Join(s.dir, "data", "ledger.db"), filepath.Join(s.dir, "data", "targets")} {
+		if err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			said[path] = string(text)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, text := range said {
+		for _, bad := range []string{"planted-", "cGxhbnRlZC"} {
+			if i := strings.Index(text, bad); i >= 0 {
+				t.Errorf("%s holds a secret: …%.120q", what, text[max(0, i-60):])
+			}
+		}
 	}
 }
