@@ -17,6 +17,8 @@ type choice struct {
 	// head is the newest, where an older one was chosen because of waits.
 	head  *Assignment
 	waits []Gate
+	// promoted: the older one is new here, having proved itself elsewhere.
+	promoted bool
 	// gates are all that are active.
 	gates []Gate
 	state State
@@ -66,9 +68,15 @@ func (w *worker) choose(ctx context.Context, d Driver, a Assignment, t Trigger) 
 	if state.Accepted.ID == "" {
 		return c, nil // nothing was ever applied: head is held as a whole
 	}
-	older, err := w.at(ctx, state.Accepted.ID)
+	inForce := state.Accepted
+	if len(c.waits) == 1 && c.waits[0].Kind == GateAfter {
+		if r, ok := w.engine.proven(a, state); ok {
+			inForce, c.promoted = r, true
+		}
+	}
+	older, err := w.at(ctx, inForce.ID)
 	if err != nil {
-		return choice{}, fmt.Errorf("the revision in force, %s, cannot be had, and the newer one has to wait: %w", state.Accepted.Short(), err)
+		return choice{}, fmt.Errorf("revision %s cannot be had, and the newest one has to wait: %w", inForce.Short(), err)
 	}
 	// What people say at head about how to go about it counts at once.
 	older.Spec.Mode, older.Spec.Drift, older.Spec.Windows = a.Spec.Mode, a.Spec.Drift, a.Spec.Windows

@@ -234,7 +234,7 @@ func withoutWaits(gates, waits []Gate) []Gate {
 // the same.
 func (w *worker) remember(ctx context.Context, d Driver, c choice, out *Run) {
 	k, ok := d.(Keeper)
-	if !ok || c.head != nil || len(c.waits) > 0 || c.state.pinned(time.Now()) != nil || c.a.Spec.Mode == environment.ModePlan {
+	if !ok || (c.head != nil || len(c.waits) > 0) && !c.promoted || c.state.pinned(time.Now()) != nil || c.a.Spec.Mode == environment.ModePlan {
 		return
 	}
 	written := out.Counts.Created + out.Counts.Updated + out.Counts.Adopted + out.Counts.Deleted

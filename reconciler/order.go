@@ -20,8 +20,54 @@ type readiness struct {
 	// driftSince is when drift was last open.
 	driftSince time.Time
 	pinned     bool
+	// proofs are earlier revisions that it was ready with, the oldest first.
+	proofs []proof
 	// why says what it waits for.
 	why string
+}
+
+// proof is for how long an environment was ready with a revision.
+type proof struct {
+	revision sources.Revision
+	span     time.Duration
+	// drifted: drift was open in that time.
+	drifted bool
+}
+
+// keepProofs bounds how many are remembered.
+const keepProofs = 20
+
+// proveReady remembers for how long the environment was ready, as that ends. It
+// needs w.mu.
+func (w *worker) proveReady(now time.Time) {
+	if w.readySince.IsZero() || w.pinned {
+		return
+	}
+	p := proof{revision: w.readyRevision, span: now.Sub(w.readySince), drifted: w.driftAt.After(w.readySince)}
+	w.proofs = append(w.proofs, p)
+	if over := len(w.proofs) - keepProofs; over > 0 {
+		w.proofs = slices.Delete(w.proofs, 0, over)
+	}
+}
+
+// proven is the newest revision that the other environment of an after has
+// proved, newer than the one in force here. Without it, an environment that gets
+// a commit every few minutes would never let the next one have any.
+func (e *Engine) proven(a Assignment, s State) (sources.Revision, bool) {
+	r, ok := e.readinessOf(a.Spec.After.Environment)
+	if !ok || r.pinned {
+		return sources.Revision{}, false
+	}
+	from := slices.IndexFunc(r.proofs, func(p proof) bool { return p.revision.ID == s.Accepted.ID })
+	if from < 0 {
+		return sources.Revision{}, false
+	}
+	for _, p := range slices.Backward(r.proofs[from+1:]) {
+		if p.revision.ID != s.Accepted.ID && p.span >= a.Spec.After.Ready && !(a.Spec.After.DriftFree && p.drifted) {
+			return p.revision, true
+		}
+	}
+	return sources.Revision{}, false
 }
 
 // readinessOf is how the environment of a name stands; ok is false when there is
@@ -213,7 +259,7 @@ func (w *worker) rolloutGroup() string {
 func (w *worker) readiness() readiness {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r := readiness{revision: w.applied, since: w.readySince, driftSince: w.driftAt, pinned: w.pinned, why: w.unready}
+	r := readiness{revision: w.applied, since: w.readySince, driftSince: w.driftAt, pinned: w.pinned, why: w.unready, proofs: slices.Clone(w.proofs)}
 	if w.last == nil {
 		r.why = "it has not been applied yet"
 	}

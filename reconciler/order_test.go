@@ -123,6 +123,44 @@ func TestPromotionWaitsForTheSameRevisionToProveItself(t *testing.T) {
 	})
 }
 
+func TestPromotionTakesTheNewestRevisionThatProvedItself(t *testing.T) {
+	withEngine(t, func(b *bench) {
+		push := func(revision string) {
+			prod := b.named("prod", revision, thingItem("p", revision))
+			prod.Spec.After = &environment.After{Environment: "staging", Ready: 10 * time.Minute}
+			b.assign(b.named("staging", revision, thingItem("s", revision)), prod)
+		}
+		push("1")
+		b.pass(11 * time.Minute)
+		b.hold(HoldRequest{Environments: []string{"prod"}, Until: time.Now().Add(15 * time.Minute)})
+		push("2")
+		b.pass(12 * time.Minute) // staging proves 2 while prod is held
+		push("3")
+		b.pass(4 * time.Minute)
+		if b.thing("p") != "2" {
+			b.Errorf("after the hold prod is at %q, want 2", b.thing("p"))
+		}
+		for i := range 5 {
+			push("4" + string(rune('a'+i)))
+			b.pass(2 * time.Minute)
+		}
+		if b.thing("p") != "2" {
+			b.Errorf("prod took %q, which staging had for two minutes only", b.thing("p"))
+		}
+		push("5")
+		b.pass(9 * time.Minute)
+		push("6")
+		if b.thing("p") != "2" {
+			b.Errorf("prod took %q after nine minutes", b.thing("p"))
+		}
+		b.breakHealth("staging", thing("Thing", "web", "s"))
+		b.pass(time.Hour)
+		if b.thing("p") != "2" {
+			b.Errorf("prod took %q of a staging that is broken", b.thing("p"))
+		}
+	})
+}
+
 func TestARevisionThatDoesNotGetReadyIsLeft(t *testing.T) {
 	withEngine(t, func(b *bench) {
 		at := func(revision, text string) Assignment {

@@ -102,8 +102,9 @@ func (w *worker) noteReady(ready bool, waiting []Unready, h environment.Health, 
 	w.unready = why
 	if why == "" {
 		became = w.readySince.IsZero() || w.readyAt != w.applied.ID
-		if w.readySince.IsZero() || w.readyAt != w.applied.ID {
-			w.readySince, w.readyAt = now, w.applied.ID
+		if became {
+			w.proveReady(now)
+			w.readySince, w.readyAt, w.readyRevision = now, w.applied.ID, w.applied
 		}
 		w.health, w.unreadySince = HealthReady, time.Time{}
 		w.tellReady()
@@ -114,6 +115,7 @@ func (w *worker) noteReady(ready bool, waiting []Unready, h environment.Health, 
 
 // noteUnready needs w.mu.
 func (w *worker) noteUnready(waiting []Unready, h environment.Health, now time.Time) (overdue bool) {
+	w.proveReady(now)
 	w.readySince = time.Time{}
 	if w.unreadySince.IsZero() || w.unreadyAt != w.applied.ID {
 		w.unreadySince, w.unreadyAt = now, w.applied.ID

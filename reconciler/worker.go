@@ -98,9 +98,12 @@ type worker struct {
 	health                       Health
 	verdict                      chan struct{}
 	readyAt, unreadyAt, failedAt string
-	unreadySince                 time.Time
-	waiting                      []Unready
-	deadline                     *time.Timer
+	// readyRevision is the one that readySince is about; proofs are those before.
+	readyRevision sources.Revision
+	proofs        []proof
+	unreadySince  time.Time
+	waiting       []Unready
+	deadline      *time.Timer
 	// standby: the last run found that another daemon has the lease.
 	standby bool
 	// decided is what of the state the last run saw.
