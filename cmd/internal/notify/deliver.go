@@ -50,7 +50,7 @@ func (n *Notifier) deliver(ctx context.Context, name string, r *receiver) {
 			r.rest(ctx, wait)
 			continue
 		}
-		err := r.send(ctx, f.Message)
+		err := attempt(ctx, r, f.Message)
 		if ctx.Err() != nil && err != nil {
 			return // it is tried again after the start
 		}
@@ -61,6 +61,23 @@ func (n *Notifier) deliver(ctx context.Context, name string, r *receiver) {
 			}
 		}
 	}
+}
+
+// atTheEnd is how long an attempt may still take when the process is to stop: one
+// that is cut off may have been taken, and would be made again.
+const atTheEnd = 5 * time.Second
+
+func attempt(ctx context.Context, r *receiver, m Message) error {
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-own.Done():
+		case <-time.After(atTheEnd):
+			cancel()
+		}
+	})()
+	return r.send(own, m)
 }
 
 // settle takes note of how an attempt ended, and says how long to wait for the
@@ -74,9 +91,9 @@ func (n *Notifier) settle(name string, f flight, err error) time.Duration {
 		n.save()
 		return 0
 	}
-	attempt := f.Attempts + 1
+	attempts := f.Attempts + 1
 	var e sendError
-	if errors.As(err, &e) && e.final && attempt >= refusals {
+	if errors.As(err, &e) && e.final && attempts >= refusals {
 		n.opts.Count(name, "dropped")
 		n.opts.Logger.Error().Err(err).Str("receiver", name).Str("message", f.Title()).Msg("notification dropped: its receiver refuses it")
 		delete(n.state.Flights, name)
@@ -84,10 +101,10 @@ func (n *Notifier) settle(name string, f flight, err error) time.Duration {
 		return 0
 	}
 	n.opts.Count(name, "failed")
-	n.opts.Logger.Warn().Err(err).Str("receiver", name).Int("attempt", attempt).Msg("notification not sent; it is tried again")
-	n.state.Flights[name].Attempts = attempt
+	n.opts.Logger.Warn().Err(err).Str("receiver", name).Int("attempt", attempts).Msg("notification not sent; it is tried again")
+	n.state.Flights[name].Attempts = attempts
 	n.save()
-	return max(n.opts.Backoff(attempt), min(e.after, maxRetryAfter))
+	return max(n.opts.Backoff(attempts), min(e.after, maxRetryAfter))
 }
 
 // rest waits for a sign, or for a while where it is not zero.

@@ -449,3 +449,28 @@ func TestATestSaysWhatCameOfIt(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestAnAttemptUnderWayIsNotCutOffByTheEnd(t *testing.T) {
+	came, goOn := make(chan string, 10), make(chan bool)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		came <- r.Header.Get("X-Holdfast-Id")
+		<-goOn
+	}))
+	defer server.Close()
+	dir, w := t.TempDir(), &world{view: env("prod", failing("one"))}
+	c := config.Notifications{Receivers: []config.Receiver{{Name: "hook", Kind: "webhook", URL: server.URL, SecretFile: secretFile(t, planted)}}}
+	first := start(t, dir, c, w)
+	<-came
+	stopped := make(chan bool)
+	go func() {
+		defer close(stopped)
+		first.stop()
+	}()
+	close(goOn)
+	<-stopped
+	second := start(t, dir, c, w)
+	second.stop()
+	if len(came) > 0 || first.count("hook sent") != 1 {
+		t.Errorf("%d more calls, %d sent", len(came), first.count("hook sent"))
+	}
+}
