@@ -311,6 +311,11 @@ func (w *worker) save(ctx context.Context, change func(*State) error) error {
 	if _, err := k.SaveState(ctx, w.name, change); err != nil {
 		return err
 	}
+	if state, err := w.state(ctx); err == nil {
+		w.mu.Lock()
+		w.decided = state.decided() // so that the watch tells nothing new
+		w.mu.Unlock()
+	}
 	w.post(Trigger{Reason: ReasonOnCall, Actor: "changed state"})
 	return nil
 }
