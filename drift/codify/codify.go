@@ -89,6 +89,9 @@ func Codify(ctx context.Context, r Request) (Patch, error) {
 		out.Files = append(out.Files, name)
 		out.Diff += unified(name, string(old), string(s.tree.changed[name]))
 	}
+	if holdsSecret(out.Diff, before) || holdsSecret(out.Diff, s.rendered) {
+		return Patch{}, refuse("the lines around it hold secrets, which a patch would show")
+	}
 	return out, nil
 }
 

@@ -241,3 +241,24 @@ func TestItRefusesWhatItCannotProve(t *testing.T) {
 		})
 	}
 }
+
+func TestAPatchShowsNoSecretOfItsSurroundings(t *testing.T) {
+	secret := "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\nstringData:\n  password: planted-secret\n"
+	config := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop}\ndata: {color: blue}\n"
+	id := sources.ID{Kind: "ConfigMap", Namespace: "shop", Name: "a"}
+	s := newStage(t, map[string]string{"prod/all.yaml": secret + "---\n" + config + "---\n" + strings.ReplaceAll(secret, "name: s,", "name: t,")}, "prod")
+	p, err := s.codify(id, change(".data.color", "red"))
+	if err != nil || strings.Contains(p.Diff, "planted") {
+		t.Fatalf("%v:\n%s", err, p.Diff)
+	}
+	if got := s.apply(p, "prod/all.yaml"); !strings.Contains(got, "{color: red}") {
+		t.Errorf("got\n%s", got)
+	}
+	s = newStage(t, map[string]string{
+		"prod/web.yaml":           deployment,
+		"prod/kustomization.yaml": "resources: [web.yaml]\nimages:\n  - name: registry.example:5000/web\n    newTag: \"1.5\"\nsecretGenerator:\n  - name: s\n    literals: [password=planted-secret]\n",
+	}, "prod")
+	if p, err := s.codify(web, change(image, "registry.example:5000/web:2.0")); err == nil || !strings.Contains(err.Error(), "hold secrets") {
+		t.Errorf("%v:\n%s", err, p.Diff)
+	}
+}

@@ -115,7 +115,14 @@ func unified(name, before, after string) string {
 	for tail < len(a)-head && tail < len(b)-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
 		tail++
 	}
-	from, to := max(head-around, 0), min(tail, around)
+	// Other documents are none of its business, and may be secret.
+	from, to := head, 0
+	for from > 0 && head-from < around && !(from < head && isBorder(a[from])) {
+		from--
+	}
+	for to < min(tail, around) && !(to > 0 && isBorder(a[len(a)-tail+to-1])) {
+		to++
+	}
 	var out strings.Builder
 	fmt.Fprintf(&out, "--- a/%s\n+++ b/%s\n@@ -%d,%d +%d,%d @@\n", name, name,
 		from+1, len(a)-tail+to-from, from+1, len(b)-tail+to-from)
@@ -133,6 +140,9 @@ func unified(name, before, after string) string {
 	write(" ", a[len(a)-tail:len(a)-tail+to])
 	return out.String()
 }
+
+// isBorder reports whether a line parts two documents.
+func isBorder(line string) bool { return strings.HasPrefix(line, "---") }
 
 func lines(text string) []string {
 	if text == "" {
