@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -57,6 +58,9 @@ type stage struct {
 	// installation is the stage's own: daemons of one installation write to a
 	// cluster one at a time.
 	installation string
+
+	// patience bounds a wait; zero has a default.
+	patience time.Duration
 
 	daemon *exec.Cmd
 	log    *os.File
@@ -172,7 +176,7 @@ func (s *stage) printLog() {
 // until polls a condition, since some of what is waited for has no event.
 func (s *stage) until(what string, ok func() error) {
 	s.t.Helper()
-	deadline := time.After(4 * time.Minute)
+	deadline := time.After(cmp.Or(s.patience, 4*time.Minute))
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
