@@ -3,7 +3,7 @@ package docs
 
 import _ "embed"
 
-// The JSON Schemas of what people write, made of the types.
+// What people write and what the daemon answers, made of the types.
 var (
 	// EnvironmentSchema is that of environment specs.
 	//
@@ -13,4 +13,8 @@ var (
 	//
 	//go:embed config.schema.json
 	ConfigSchema []byte
+	// OpenAPI describes the API of the daemon.
+	//
+	//go:embed openapi.json
+	OpenAPI []byte
 )

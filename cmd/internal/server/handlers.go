@@ -60,6 +60,7 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc("POST "+api.PathNotifyTest, s.testNotifications)
 	}
 	s.historyRoutes(mux)
+	mux.HandleFunc("GET "+api.PathOpenAPI, openAPI)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.ready)
 	if s.opts.Metrics != nil {
