@@ -55,7 +55,7 @@ func (c *Client) IgnoreRules(ctx context.Context, name, object, field string) (I
 
 // Codify is the change of the source by which git says what is live.
 func (c *Client) Codify(ctx context.Context, name, object, field string) (codify.Patch, error) {
-	return call[codify.Patch](ctx, c, http.MethodGet, environmentPath(name, "drift/codify"), aboutDrift(object, field), planTimeout)
+	return call[codify.Patch](ctx, c, http.MethodPost, environmentPath(name, "drift/codify"), aboutDrift(object, field), planTimeout)
 }
 
 func aboutDrift(object, field string) url.Values {

@@ -30,7 +30,7 @@ func (s *Server) driftRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+of+"revert", s.revert)
 	mux.HandleFunc("POST "+of+"accept", s.accept)
 	mux.HandleFunc("GET "+of+"ignore", s.ignoreRules)
-	mux.HandleFunc("GET "+of+"codify", s.codify)
+	mux.HandleFunc("POST "+of+"codify", s.codify)
 }
 
 var errNoObject = errors.New("name the object, as in Deployment/shop/web")
@@ -116,6 +116,8 @@ func (s *Server) ignoreRules(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, http.StatusOK, api.IgnoreRules{Rules: orEmpty(rules)})
 }
 
+// codify changes nothing, but makes the daemon work, and shows lines of the
+// source's files: so it is for those who may change.
 func (s *Server) codify(w http.ResponseWriter, r *http.Request) {
 	name, id, path, ok := s.aboutDrift(w, r)
 	if !ok {
