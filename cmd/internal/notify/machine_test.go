@@ -247,3 +247,14 @@ func TestQuietHoursGoOverMidnight(t *testing.T) {
 		}
 	}
 }
+
+func TestWithoutReceiversNothingIsKept(t *testing.T) {
+	n, err := Open(Options{DataDir: t.TempDir(), Look: func() View { return View{} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.DriftEnded(episode(drift.High, drift.Corrected))
+	if err := n.Run(t.Context()); err != nil || len(n.events) > 0 {
+		t.Errorf("%v, %d events", err, len(n.events))
+	}
+}

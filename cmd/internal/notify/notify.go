@@ -150,15 +150,6 @@ func (m Message) Text() string {
 	return strings.TrimSpace(cut(b.String(), maxText))
 }
 
-// worst is the worst severity of the notices that go on.
-func (m Message) worst() drift.Severity {
-	worst := drift.Low
-	for _, n := range m.Notices {
-		worst = drift.Worst(worst, n.Severity)
-	}
-	return worst
-}
-
 // cut shortens a text to at most n bytes, between characters.
 func cut(s string, n int) string {
 	if len(s) <= n {
