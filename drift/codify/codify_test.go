@@ -212,9 +212,8 @@ func TestItRefusesWhatItCannotProve(t *testing.T) {
 	secret := sources.ID{Kind: "Secret", Namespace: "shop", Name: "s"}
 	config := sources.ID{Kind: "ConfigMap", Namespace: "shop", Name: "a"}
 	s := newStage(t, map[string]string{
-		"prod/web.yaml":           deployment,
-		"prod/more.yaml":          "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\nstringData: {a: planted}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop}\ndata: {x: &v same, y: *v}\n",
-		"prod/kustomization.yaml": "resources: [web.yaml, more.yaml]\ncommonAnnotations: {team: blue}\n",
+		"prod/web.yaml":  deployment,
+		"prod/more.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\nstringData: {a: planted}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop}\ndata: {x: &v same, y: *v}\n",
 	}, "prod")
 	for name, tt := range map[string]struct {
 		id     sources.ID
@@ -226,7 +225,6 @@ func TestItRefusesWhatItCannotProve(t *testing.T) {
 		"a value that was cut": {web, change(".spec.replicas", strings.Repeat("x", 5000)), "too large"},
 		"a missing object":     {web, drift.Change{Live: drift.Absent()}, "the object is gone"},
 		"an object of others":  {sources.ID{Kind: "ConfigMap", Name: "zz"}, change(".data.a", "1"), "do not render to this object"},
-		"a value of all":       {web, change(".metadata.annotations.team", "red"), "no single place"},
 		"a shared anchor":      {config, change(".data.x", "other"), "no single place"},
 		"a list":               {web, change(".spec.template.spec.containers[name=web].args", []string{"a"}), "no single place"},
 	} {
@@ -239,6 +237,18 @@ func TestItRefusesWhatItCannotProve(t *testing.T) {
 				t.Error("the patch holds a secret")
 			}
 		})
+	}
+}
+
+func TestAValueOfManyObjectsIsNotMoved(t *testing.T) {
+	s := newStage(t, map[string]string{
+		"prod/web.yaml":           deployment,
+		"prod/more.yaml":          "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop}\n",
+		"prod/kustomization.yaml": "resources: [web.yaml, more.yaml]\ncommonAnnotations: {team: blue}\n",
+	}, "prod")
+	p, err := s.codify(web, change(".metadata.annotations.team", "red"))
+	if err == nil || !strings.Contains(err.Error(), "would also change") {
+		t.Errorf("%v; patch:\n%s", err, p.Diff)
 	}
 }
 
