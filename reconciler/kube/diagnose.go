@@ -71,7 +71,7 @@ func (h *health) isUnready(id sources.ID) bool {
 	return c != nil && !c.isReady()
 }
 
-// due are the unready objects whose cause is to be looked for now, and when the
+// due are the unready objects whose cause it is time to look for, and when the
 // next is.
 func (h *health) due(now time.Time) (due []sources.ID, next time.Time, any bool) {
 	h.mu.Lock()

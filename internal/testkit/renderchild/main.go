@@ -1,4 +1,4 @@
-// Renderchild is nothing but the child that renders. Tests with the race detector
+// Command renderchild is nothing but the child that renders. Tests with the race detector
 // build it without: the child does one thing at a time, and would take several
 // times as long.
 package main

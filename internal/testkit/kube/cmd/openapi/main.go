@@ -1,4 +1,4 @@
-// Openapi writes the schemas of Kubernetes' own kinds, as an API server publishes
+// Command openapi writes the schemas of Kubernetes' own kinds, as an API server publishes
 // them, into the file that package schema embeds:
 //
 //	go run ./internal/testkit/kube/cmd/openapi -kubeconfig FILE -out sources/schema/builtin.json.gz
