@@ -146,6 +146,9 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 	}
 	w.forgetUnwanted()
 	ops = w.countUnchanged(ops, &out)
+	if t.Reason != ReasonOnCall {
+		w.breakers.open(ops, time.Now())
+	}
 	policy := w.policyOf(driver, c, t.Approve)
 	policy.Accepted, policy.Revert = accepted, t.Revert
 	w.publish(a, ops)
@@ -374,6 +377,7 @@ func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 		out.note(changeOf(o, w.good[op.Object]))
 	}
 	if o.Err != nil {
+		w.breakers.failed(op, o.Err, time.Now())
 		out.Counts.Failed++
 		out.Errors = append(out.Errors, sources.ProblemsOf(o.Err)...)
 		if op.Kind == OpCorrect {
@@ -381,6 +385,9 @@ func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 			w.seeDrift(sighting{op: op, changes: o.Changes, class: o.Class, fate: drift.Retried, next: "correction failed, is retried", seen: seen}, a)
 		}
 		return
+	}
+	if o.Deferred == "" {
+		delete(w.breakers, op.Object)
 	}
 	switch {
 	case o.Deferred != "":

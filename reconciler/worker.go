@@ -49,6 +49,8 @@ type worker struct {
 	grader *severity.Grader
 	// quiet is the first operation of a comparison that found nothing to do.
 	quiet *Operation
+	// breakers are the things that fail again and again.
+	breakers breakers
 	// warned are the holds whose coming end was told.
 	warned map[string]bool
 	// failures counts runs, and misses corrections, that failed in a row.
@@ -123,7 +125,7 @@ func newWorker(e *Engine, a Assignment) *worker {
 		engine: e, name: a.Spec.Name, box: newMailbox(&e.mu),
 		log:  e.opts.Log.With().Str("environment", a.Spec.Name).Logger(),
 		good: map[sources.ID]sources.Item{}, heat: map[sources.ID]*heat{},
-		later: map[sources.ID]*time.Timer{}, fights: fights{}, warned: map[string]bool{}, wake: stopped(), deadline: stopped(), verdict: make(chan struct{}),
+		later: map[sources.ID]*time.Timer{}, fights: fights{}, breakers: breakers{}, warned: map[string]bool{}, wake: stopped(), deadline: stopped(), verdict: make(chan struct{}),
 		health: HealthUnknown, touched: map[sources.ID]bool{},
 		assigned: Assignment{Source: a.Source, Spec: a.Spec},
 	}
