@@ -43,6 +43,8 @@ type world struct {
 	// allow, when set, may refuse a request of the daemon.
 	allow atomic.Pointer[func(*http.Request) error]
 	hints chan reconciler.Hint
+	// verification is the target's, from the next start on.
+	verification Verification
 }
 
 var worlds atomic.Int64
@@ -86,7 +88,7 @@ func (w *world) start() {
 	target, err := Open(Options{
 		Name: "test", Config: config, StateNamespace: w.namespace, Namespaces: nil, Installation: "test",
 		Version: "test", Baselines: filepath.Join(w.dir, "baselines"), Key: make([]byte, 32),
-		Failed: func(err error) { w.t.Log(err) },
+		Failed: func(err error) { w.t.Log(err) }, Verification: w.verification,
 	})
 	if err != nil {
 		w.t.Fatal(err)
