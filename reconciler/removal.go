@@ -129,7 +129,7 @@ func (w *worker) executeRemoval(ctx context.Context, t Trigger) (Run, error) {
 	gates := w.removalGates(a, state)
 	w.noteGates(choice{a: a, state: state, gates: gates})
 	if a.Spec.Deletion == environment.DeletionOrphan && len(gates) == 0 {
-		return w.detach(ctx, d, out)
+		return w.detach(ctx, d, a, out)
 	}
 	w.desired = nil
 	ops, err := w.compare(ctx, d, a, nil, Scope{})
@@ -167,10 +167,14 @@ func (w *worker) removalGates(a Assignment, s State) []Gate {
 	})
 }
 
-func (w *worker) detach(ctx context.Context, d Driver, out Run) (Run, error) {
+func (w *worker) detach(ctx context.Context, d Driver, a Assignment, out Run) (Run, error) {
 	r, ok := d.(Remover)
 	if !ok {
 		return out, errors.New("this target cannot let go of objects without deleting them")
+	}
+	// The comparison tells the target as whom it acts for this environment.
+	if _, err := w.compare(ctx, d, a, nil, Scope{}); err != nil {
+		return out, err
 	}
 	count, err := r.Detach(ctx, w.name)
 	if err != nil {

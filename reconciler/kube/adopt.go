@@ -150,10 +150,22 @@ func (t *Target) adopt(ctx context.Context, w writer, op reconciler.Operation, n
 		if live, err = t.cluster.Get(ctx, n.resource, op.Object); err != nil {
 			return failed(op, err)
 		}
-		if string(live.GetUID()) != op.UID {
+		if string(live.GetUID()) != op.UID || claimed(n.live, live, w.owner) {
 			return failed(op, conflict(live, w.owner))
 		}
 	}
+}
+
+// claimed reports whether a tool or an environment has laid hands on an object
+// since the adoption was planned.
+func claimed(before, now *unstructured.Unstructured, owner kubelive.Owner) bool {
+	if before == nil || ownedByOther(before) != ownedByOther(now) {
+		return true
+	}
+	had := trackersOf(before, owner)
+	return slices.ContainsFunc(trackersOf(now, owner), func(k tracker) bool {
+		return !slices.ContainsFunc(had, func(h tracker) bool { return h.name == k.name })
+	})
 }
 
 func (t *Target) adoptOnce(ctx context.Context, w writer, op reconciler.Operation, n note, live *unstructured.Unstructured) (reconciler.Outcome, error) {

@@ -213,7 +213,7 @@ func (c *comparison) addParentKinds(p *parent, resources map[schema.GroupKind]ku
 
 // addUnread notes a kind that is unreadable though nothing wanted is of it.
 func (c *comparison) addUnread(gk schema.GroupKind, err error) {
-	c.ops = append(c.ops, reconciler.Operation{
+	c.add(reconciler.Operation{
 		Object: sources.ID{Group: gk.Group, Kind: gk.Kind}, Kind: reconciler.OpUnknown, Err: err,
 	})
 }

@@ -214,6 +214,9 @@ func (t *Target) deleteExactly(ctx context.Context, w writer, op reconciler.Oper
 		if getErr != nil || string(live.GetUID()) != op.UID || !kubelive.ProvenOurs(live, w.owner) {
 			return err
 		}
+		if op.Kind == reconciler.OpDelete && keeps(live) {
+			return sources.Problem{Message: "was annotated to be kept while its delete was under way", Hint: "it stays"}
+		}
 		n.version = live.GetResourceVersion()
 	}
 }

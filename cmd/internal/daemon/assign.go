@@ -114,12 +114,28 @@ func (f *follower) assignments(now time.Time) (all []reconciler.Assignment, name
 	complete = true
 	f.elsewhere.next = map[string]apart{}
 	defer func() { f.elsewhere.tell(f.elsewhere.next) }()
+	// A branch must not be able to take an environment's name.
+	taken := map[string]bool{}
 	for _, s := range f.repo.Specs {
 		all = append(all, f.assign(s))
+		taken[s.Name] = true
+	}
+	for _, b := range f.repo.Broken {
+		taken[b.Name] = true
 	}
 	for _, t := range f.repo.Templates {
 		instances, known := f.previews(t, now)
-		all = append(all, instances...)
+		for _, a := range instances {
+			if taken[a.Spec.Name] {
+				nameless = append(nameless, sources.Problem{
+					File: t.Spec.File, Line: t.Spec.Line, Object: "Environment/" + a.Spec.Name,
+					Message: "a preview of " + t.Spec.Name + " would have the name of another environment, and is not made", Hint: "rename the branch, the template or the environment",
+				})
+				continue
+			}
+			taken[a.Spec.Name] = true
+			all = append(all, a)
+		}
 		if !known {
 			complete = false
 			nameless = append(nameless, f.unlisted(t)...)
@@ -133,6 +149,9 @@ func (f *follower) assignments(now time.Time) (all []reconciler.Assignment, name
 			nameless = append(nameless, b.Problems...)
 			complete = false
 		default:
+			// The document may be a template, or have another name than was read of
+			// it: what is not named may still be asked for.
+			complete = false
 			all = append(all, f.broken(b.Name, b.File, b.Line, b.Problems))
 		}
 	}
@@ -198,7 +217,11 @@ func (f *follower) previews(t environment.Template, now time.Time) (all []reconc
 	source := f.elsewhere.sourceOf(t)
 	known = f.elsewhere.unlisted[source] == nil
 	var alive []preview
-	for _, branch := range f.elsewhere.matching(t) {
+	branches := f.elsewhere.matching(t)
+	if len(branches) == maxPreviewBranches {
+		known = false // there may be more, which then must not look gone
+	}
+	for _, branch := range branches {
 		p := preview{branch: branch, place: place{source: source, ref: "refs/heads/" + branch}}
 		c := f.elsewhere.contents[p.place]
 		if c == nil || c.held == nil {

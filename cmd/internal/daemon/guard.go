@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -73,6 +74,8 @@ type allowed struct {
 	Reason string    `json:"reason"`
 	Author string    `json:"author"`
 	At     time.Time `json:"at"`
+	// Used is when it let the revision through; it does so once.
+	Used time.Time `json:"used,omitzero"`
 }
 
 // newGuard makes the guard of a source; nil for one whose revisions have no
@@ -195,7 +198,7 @@ func (g *guard) isAllowed(from, to string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, a := range g.state.Allowed {
-		if a.From == from && a.To == to {
+		if a.From == from && a.To == to && a.Used.IsZero() {
 			return true
 		}
 	}
@@ -235,6 +238,13 @@ func (g *guard) accepted(rev sources.Revision) error {
 		return nil
 	}
 	next := g.state
+	next.Allowed = slices.Clone(g.state.Allowed)
+	for i, a := range next.Allowed {
+		// A decision counts once: the same rewind a month later is another.
+		if a.To == rev.ID && a.From == g.state.Revision.ID && a.Used.IsZero() {
+			next.Allowed[i].Used = g.now().UTC()
+		}
+	}
 	next.Follows, next.Revision, next.At = g.follows, rev, g.now().UTC()
 	return g.saveLocked(next)
 }

@@ -127,6 +127,9 @@ func kindOf(c config.Source) string {
 	return api.KindGit
 }
 
+// allowTimeout bounds the look at a source after a held revision was allowed.
+const allowTimeout = 5 * time.Minute
+
 // allow lets a held revision through, and looks at the source at once.
 func (f *follower) allow(ctx context.Context, r api.AllowRequest) (api.Source, error) {
 	if f.guard == nil {
@@ -136,7 +139,9 @@ func (f *follower) allow(ctx context.Context, r api.AllowRequest) (api.Source, e
 		return api.Source{}, err
 	}
 	f.log.Warn().Str("revision", r.Revision).Str("author", r.Author).Str("reason", r.Reason).Msg("held revision allowed")
-	// How that look goes is in the status.
+	// How that look goes is in the status. It goes on when the caller has gone.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), allowTimeout)
+	defer cancel()
 	_ = f.refresh(ctx)
 	return f.status(), nil
 }
