@@ -113,14 +113,18 @@ func (e *Engine) EndHold(ctx context.Context, id string, until time.Time) (Hold,
 		found = s.Holds[i]
 		return nil
 	}
+	var unread []error
 	for _, w := range e.all() {
 		if err := w.save(ctx, change); err == nil {
 			return found, nil
 		} else if !errors.Is(err, errUnknownHold) {
-			return Hold{}, err
+			unread = append(unread, err)
 		}
 	}
 	if err := e.saveEverywhere(ctx, change); err != nil {
+		if len(unread) > 0 {
+			return Hold{}, fmt.Errorf("hold %q was not found, and not all could be asked: %w", id, errors.Join(unread...))
+		}
 		if errors.Is(err, errUnknownHold) {
 			return Hold{}, fmt.Errorf("there is no hold %q; `holdfast status` names those there are", id)
 		}

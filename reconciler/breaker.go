@@ -42,11 +42,8 @@ func (b breakers) failed(op Operation, err error, now time.Time) {
 }
 
 // open takes the operations out that would only fail again, and puts their last
-// error in their place.
-func (b breakers) open(ops []Operation, now time.Time) {
-	if len(b) == 0 {
-		return
-	}
+// error in their place. It reports whether there were any.
+func (b breakers) open(ops []Operation, now time.Time) (any bool) {
 	for i := range ops {
 		op := &ops[i]
 		k := b[op.Object]
@@ -56,6 +53,16 @@ func (b breakers) open(ops []Operation, now time.Time) {
 		problems := sources.ProblemsOf(k.err)
 		last := problems[0]
 		last.Message += fmt.Sprintf("; it failed %d times in a row, and is tried again in %s", k.fails, k.until.Sub(now).Round(time.Second))
-		op.Kind, op.Err = OpConflict, last
+		op.Kind, op.Err, any = OpConflict, last, true
+	}
+	return any
+}
+
+// holdDeletes keeps all deletes: what replaces the deleted may be just what fails.
+func holdDeletes(ops []Operation) {
+	for i := range ops {
+		if ops[i].Kind == OpDelete {
+			ops[i].hold(GateFailing, "not deleted while other objects of the run cannot be applied")
+		}
 	}
 }

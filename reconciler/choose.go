@@ -142,11 +142,6 @@ func (w *worker) waits(a Assignment, s State, now time.Time, c *choice) ([]Gate,
 		out = append(out, *g)
 	}
 	out = append(out, w.engine.dependsGates(a)...)
-	if s.Accepted.ID != a.Revision.ID && w.appliedID() != a.Revision.ID {
-		if g := w.engine.rolloutGate(a, c.dry); g != nil {
-			out = append(out, *g)
-		}
-	}
 	gate, next, err := windowGate(a.Spec.Windows, now)
 	if err != nil {
 		return nil, sources.Problem{File: a.Spec.File, Line: a.Spec.Line, Object: "Environment/" + w.name, Message: err.Error()}
@@ -155,13 +150,22 @@ func (w *worker) waits(a Assignment, s State, now time.Time, c *choice) ([]Gate,
 	if gate != nil {
 		out = append(out, *gate)
 	}
+	// Last, since it takes a turn, which others then wait for.
+	if s.Accepted.ID != a.Revision.ID && w.appliedID() != a.Revision.ID {
+		if g := w.engine.rolloutGate(a, c.dry || len(out) > 0 || a.Spec.Mode == environment.ModePlan); g != nil {
+			out = append(out, *g)
+		}
+	}
 	return out, nil
 }
 
 // at is the environment's assignment at another revision. The last one is kept,
 // since a gate that refuses head asks for the same at every run.
 func (w *worker) at(ctx context.Context, revision string) (Assignment, error) {
-	if w.older.Revision.ID == revision {
+	now, _ := w.assignment()
+	if w.older.Revision.ID == revision && w.older.Source == now.Source {
+		// What was granted may be another by now.
+		w.older.Reach, w.older.Identity = now.Reach, now.Identity
 		return w.older, nil
 	}
 	if w.engine.opts.At == nil {
@@ -191,7 +195,6 @@ func (w *worker) preview(ctx context.Context, d Driver, c choice, out *Run) {
 		out.Errors = append(out.Errors, sources.ProblemsOf(err)...)
 		return
 	}
-	w.publishItems(items)
 	policy := w.policy(*c.head, "")
 	policy.Wanted, policy.Gates = len(items), c.waits
 	for _, op := range NewPlan(ops, policy).Operations {

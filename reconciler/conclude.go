@@ -52,7 +52,9 @@ func (w *worker) conclude(out *Run, asked Run, problems sources.Problems) {
 		w.compared = true
 		w.pending = out.Counts.Held + out.Counts.Pending
 	}
-	if out.Result == Applied || out.Result == Unchanged && out.Counts.Pending == 0 {
+	if w.settled.ID != "" {
+		w.applied, w.settled = w.settled, sources.Revision{}
+	} else if out.Result == Applied || out.Result == Unchanged && out.Counts.Pending == 0 {
 		w.applied = out.Revision
 	}
 }

@@ -117,10 +117,9 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 	if t.Reason == ReasonOnCall && t.Fetch {
 		clear(w.fights) // somebody wants it tried anew
 	}
-	// However it ends: nobody has to wait for this environment's plan any longer.
-	defer w.notePlanned(a)
 	c, err := w.choose(ctx, driver, a, t)
 	if err != nil {
+		w.publishHead(ctx, a) // what it asks for can be said all the same
 		return out, err
 	}
 	w.noteGates(c)
@@ -138,26 +137,33 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 	}
 	ops, err := w.compare(ctx, driver, c.a, w.desired, Scope{Verify: t.Verify, ReadOnly: c.readOnly() || w.fights.any()})
 	if err != nil {
+		w.publishHead(ctx, a)
 		return out, err
 	}
 	if w.isQuiet(ops, c) {
+		w.notePlanned(a)
 		out.Counts.Unchanged, out.Result = len(ops), Unchanged
 		return out, nil
 	}
 	w.forgetUnwanted()
 	ops = w.countUnchanged(ops, &out)
-	if t.Reason != ReasonOnCall {
-		w.breakers.open(ops, time.Now())
+	if t.Reason != ReasonOnCall && w.breakers.open(ops, time.Now()) {
+		holdDeletes(ops)
 	}
 	policy := w.policyOf(driver, c, t.Approve)
 	policy.Accepted, policy.Revert = accepted, t.Revert
-	w.publish(a, ops)
+	if w.publish(c.a, ops); c.a.Revision.ID != a.Revision.ID {
+		w.publishHead(ctx, a)
+	}
 	w.holdMoving(a, ops, policy)
 	plan := NewPlan(ops, policy)
 	out.PlanHash = plan.Hash
 	w.carryOut(ctx, driver, c.a, plan, &out, time.Now())
 	if out.Counts.Adopted > 0 {
 		w.wakeMoving(a)
+	}
+	if r := resultOf(&out); c.head != nil && (r == Applied || r == Unchanged && out.Counts.Pending == 0) {
+		w.settled = c.a.Revision
 	}
 	w.preview(ctx, driver, c, &out)
 	out.Result = resultOf(&out)
@@ -230,31 +236,6 @@ func withoutWaits(gates, waits []Gate) []Gate {
 		}
 	}
 	return out
-}
-
-// remember notes in the environment's state that a revision was accepted. A
-// revision that changed nothing is not worth a write: the one before renders to
-// the same.
-func (w *worker) remember(ctx context.Context, d Driver, c choice, out *Run) {
-	k, ok := d.(Keeper)
-	if !ok || (c.head != nil || len(c.waits) > 0) && !c.promoted || c.state.pinned(time.Now()) != nil || c.a.Spec.Mode == environment.ModePlan {
-		return
-	}
-	written := out.Counts.Created + out.Counts.Updated + out.Counts.Adopted + out.Counts.Deleted
-	if written == 0 && c.state.Accepted.ID != "" || c.state.Accepted.ID == c.a.Revision.ID || out.Result == Failed {
-		return
-	}
-	w.accepted = func() {
-		_, err := k.SaveState(ctx, w.name, func(s *State) error {
-			s.accept(c.a.Revision)
-			s.Source, s.Deletion, s.Removed = c.a.Source, string(deletionOf(c.a.Spec)), nil
-			s.Identity, s.Rendered = c.a.Identity, w.renderedNow(c.a)
-			return nil
-		})
-		if err != nil && ctx.Err() == nil {
-			w.log.Warn().Err(err).Msg("the accepted revision could not be noted; it is tried again with the next one")
-		}
-	}
 }
 
 // render brings w.desired to the assigned revision. When it fails, what was

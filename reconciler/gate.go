@@ -34,6 +34,8 @@ const (
 	GateRollout   GateKind = "rollout"
 	// GateWindow: new revisions are stopped at this time.
 	GateWindow GateKind = "window"
+	// GateFailing: other objects of the run fail, so nothing is deleted.
+	GateFailing GateKind = "failing"
 	// GateUnread: something could not be read, so nothing is deleted.
 	GateUnread GateKind = "unread"
 	// GateAdoption: a first run that takes over what exists waits for an approval.
@@ -57,7 +59,7 @@ const (
 // gateOrder is the order above.
 var gateOrder = []GateKind{
 	GateMode, GateLease, GateHold, GatePin, GateReturned, GateSource, GateAfter, GateDependsOn, GateRollout,
-	GateWindow, GateRemoval, GateVersion, GateTransfer, GateUnread, GateAdoption, GateProtected, GateBudget, GateDrift, GateFight,
+	GateWindow, GateRemoval, GateVersion, GateTransfer, GateFailing, GateUnread, GateAdoption, GateProtected, GateBudget, GateDrift, GateFight,
 }
 
 // Gate is one thing that holds changes back now.

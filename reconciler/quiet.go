@@ -9,7 +9,7 @@ import (
 // isQuiet reports whether a driver answers with the very comparison that found
 // nothing to do before: everything it says is known.
 func (w *worker) isQuiet(ops []Operation, c choice) bool {
-	if len(ops) == 0 || w.quiet != &ops[0] || len(ops) != len(w.desired) || c.head != nil || c.state.Rendered.Version != w.engine.opts.Version {
+	if len(ops) == 0 || w.quiet != &ops[0] || len(ops) != len(w.desired) || c.head != nil || w.acceptLater || c.state.outdated(c.a) || c.state.Rendered.Version != w.engine.opts.Version {
 		w.quiet = nil
 		if len(ops) > 0 && !slices.ContainsFunc(ops, func(op Operation) bool { return op.Kind != OpUnchanged }) {
 			w.quiet = &ops[0]

@@ -187,18 +187,21 @@ func (w *worker) giveUp(ctx context.Context, d Driver, a Assignment, waiting []U
 	if !ok || a.Spec.Health.OnFailure != environment.OnFailureReturn || !w.changedBy(waiting) {
 		return
 	}
+	w.mu.Lock()
+	applied := w.applied // what is in force, which head need not be
+	w.mu.Unlock()
 	_, err := k.SaveState(ctx, w.name, func(s *State) error {
-		if s.Ready.ID == "" || s.Ready.ID == a.Revision.ID || s.Pin != nil {
+		if s.Ready.ID == "" || s.Ready.ID == applied.ID || s.Accepted.ID != applied.ID || s.Pin != nil {
 			return errNoReturn
 		}
-		s.Returned, s.Accepted = a.Revision.ID, s.Ready
+		s.Returned, s.Accepted = applied.ID, s.Ready
 		return nil
 	})
 	if err != nil {
 		w.log.Warn().Err(err).Msg("the revision that does not get ready stays")
 		return
 	}
-	w.log.Warn().Str("revision", a.Revision.Short()).Msg("returning to the last ready revision")
+	w.log.Warn().Str("revision", applied.Short()).Msg("returning to the last ready revision")
 	w.post(Trigger{Reason: ReasonDrift, Actor: "return to the last ready revision"})
 }
 

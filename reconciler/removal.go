@@ -82,6 +82,9 @@ func (e *Engine) left(ctx context.Context, k Keeper, source, target, name string
 	}
 	spec := environment.New(name)
 	spec.Target, spec.Deletion = target, environment.Deletion(state.Deletion)
+	if state.Mode == string(environment.ModePlan) {
+		spec.Mode = environment.ModePlan
+	}
 	a := Assignment{Spec: spec, Source: source, Revision: state.Accepted, Identity: state.Identity}
 	if e.opts.Reach != nil {
 		a.Reach = e.opts.Reach(source, target)
@@ -127,7 +130,11 @@ func (w *worker) executeRemoval(ctx context.Context, t Trigger) (Run, error) {
 		return out, err
 	}
 	gates := w.removalGates(a, state)
-	w.noteGates(choice{a: a, state: state, gates: gates})
+	held := choice{a: a, state: state, gates: gates}
+	for _, h := range state.activeHolds(time.Now()) {
+		held.wake = earliest(held.wake, h.Until)
+	}
+	w.noteGates(held)
 	if a.Spec.Deletion == environment.DeletionOrphan && len(gates) == 0 {
 		return w.detach(ctx, d, a, out)
 	}
@@ -140,6 +147,7 @@ func (w *worker) executeRemoval(ctx context.Context, t Trigger) (Run, error) {
 	policy := w.policy(a, t.Approve)
 	policy.Gates, policy.Prune = gates, true
 	policy.Budget = &environment.DeletionBudget{Count: math.MaxInt, Percent: 100, StopPercent: 100}
+	w.holdHandover(a, ops)
 	plan := NewPlan(ops, policy)
 	out.PlanHash = plan.Hash
 	w.carryOut(ctx, d, a, plan, &out, time.Now())
@@ -149,6 +157,20 @@ func (w *worker) executeRemoval(ctx context.Context, t Trigger) (Run, error) {
 		w.post(Trigger{Reason: ReasonTimer, Actor: "removal"}) // see that all is gone
 	}
 	return out, nil
+}
+
+// holdHandover keeps what other environments of the source take over, or may take
+// over once they are planned at their revision.
+func (w *worker) holdHandover(a Assignment, ops []Operation) {
+	for _, other := range w.engine.bySource(a.Source) {
+		v := other.view()
+		if other == w || v.removed || v.revision == "" {
+			continue
+		}
+		at := a
+		at.Revision.ID = v.revision
+		w.holdFor(other.name, v, at, ops)
+	}
 }
 
 // removalGates are the holds, and the confirmation that is still to come.
@@ -308,15 +330,25 @@ func (w *worker) publish(a Assignment, ops []Operation) {
 	}
 	w.mu.Lock()
 	w.wanted, w.deletes, w.moving = w.desired, deletes, false
+	current := w.assigned.Revision.ID == a.Revision.ID
 	w.mu.Unlock()
-	w.notePlanned(a)
+	if current {
+		w.notePlanned(a)
+	}
 }
 
-// publishItems tells others what is asked for by a revision that waits.
-func (w *worker) publishItems(items []sources.Item) {
+// publishHead tells others what is asked for at the revision assigned, where
+// another is in force or nothing could be compared. When it does not render,
+// nothing is known, and the deletes of others go on waiting.
+func (w *worker) publishHead(ctx context.Context, a Assignment) {
+	items, err := a.Render(ctx)
+	if err != nil {
+		return
+	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.wanted = items
+	w.mu.Unlock()
+	w.notePlanned(a)
 }
 
 // notePlanned wakes the environments whose deletes waited for this one's plan.
@@ -365,8 +397,11 @@ func (w *worker) mayTake(a Assignment) func(sources.ID, string) bool {
 		w.engine.mu.Lock()
 		other := w.engine.workers[from]
 		w.engine.mu.Unlock()
-		if other == nil || other == w || other.source() != a.Source || other.isRemoved() {
+		if other == nil || other == w || other.source() != a.Source {
 			return false
+		}
+		if other.isRemoved() {
+			return true // it asks for nothing any more
 		}
 		v := other.view()
 		return v.planned == a.Revision.ID && !holds(v.wanted, id)

@@ -36,11 +36,12 @@ type State struct {
 	// Removed says what is to become of the environment's objects now that its
 	// spec left git; nil while it has one.
 	Removed *Removal `json:"removed,omitempty"`
-	// Deletion, Source and Identity are the assignment's, for the time after the
+	// Deletion, Source, Identity and Mode are the assignment's, for the time after the
 	// spec left.
 	Deletion string `json:"deletion,omitempty"`
 	Source   string `json:"source,omitempty"`
 	Identity string `json:"identity,omitempty"`
+	Mode     string `json:"mode,omitempty"`
 }
 
 // Rendered tells whether the same inputs render to the same under another version

@@ -47,6 +47,10 @@ type worker struct {
 	fights fights
 	// grader says how bad a drift is.
 	grader *severity.Grader
+	// settled is an older revision that is in force in full, while head waits.
+	settled sources.Revision
+	// acceptLater: the accepted revision could not be noted yet.
+	acceptLater bool
 	// quiet is the first operation of a comparison that found nothing to do.
 	quiet *Operation
 	// breakers are the things that fail again and again.
@@ -153,6 +157,9 @@ func (w *worker) assign(a Assignment) bool {
 	}
 	same := w.usable && w.assigned.Revision.ID == a.Revision.ID && w.assigned.Spec.Equal(a.Spec) &&
 		w.assigned.Reach.equal(a.Reach)
+	if old := w.assigned.Spec.Rollout; old != nil && (a.Spec.Rollout == nil || a.Spec.Rollout.Group != old.Group) {
+		w.engine.turns.done(old.Group, w.name)
+	}
 	w.assigned, w.usable = a, true
 	return !same
 }
