@@ -178,7 +178,7 @@ func TestProxies(t *testing.T) {
 				t.Errorf("after the proxy's password was rotated: %v", err)
 			}
 			p.Close()
-			wantKind(t, known, gitrepo.ErrUnreachable, "connection refused")
+			wantKind(t, known, gitrepo.ErrUnreachable, "connection re")
 		})
 	}
 	for url, want := range map[string]string{
