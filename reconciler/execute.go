@@ -135,6 +135,7 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 		// What was left has become ours at its live value: only the server can tell.
 		t.Verify = true
 	}
+	w.setMoving(false)
 	ops, err := w.compare(ctx, driver, c.a, w.desired, Scope{Verify: t.Verify, ReadOnly: c.readOnly() || w.fights.any()})
 	if err != nil {
 		w.publishHead(ctx, a)

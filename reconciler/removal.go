@@ -139,6 +139,7 @@ func (w *worker) executeRemoval(ctx context.Context, t Trigger) (Run, error) {
 		return w.detach(ctx, d, a, out)
 	}
 	w.desired = nil
+	w.setMoving(false)
 	ops, err := w.compare(ctx, d, a, nil, Scope{})
 	if err != nil {
 		return out, err
@@ -281,10 +282,10 @@ func (w *worker) holdFor(name string, v view, a Assignment, ops []Operation) {
 		}
 		switch {
 		case v.planned != a.Revision.ID:
-			w.setMoving()
+			w.setMoving(true)
 			ops[i].hold(GateTransfer, fmt.Sprintf("waits until environment %s is planned at this revision: it may take the object over", name))
 		case holds(v.wanted, ops[i].Object):
-			w.setMoving()
+			w.setMoving(true)
 			ops[i].hold(GateTransfer, fmt.Sprintf("moves to environment %s", name))
 		}
 	}
@@ -329,7 +330,7 @@ func (w *worker) publish(a Assignment, ops []Operation) {
 		}
 	}
 	w.mu.Lock()
-	w.wanted, w.deletes, w.moving = w.desired, deletes, false
+	w.wanted, w.deletes = w.desired, deletes
 	current := w.assigned.Revision.ID == a.Revision.ID
 	w.mu.Unlock()
 	if current {
@@ -372,10 +373,10 @@ func (w *worker) wakeMoving(a Assignment) {
 	}
 }
 
-func (w *worker) setMoving() {
+func (w *worker) setMoving(moving bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.moving = true
+	w.moving = moving
 }
 
 func (w *worker) isMoving() bool {
@@ -404,6 +405,9 @@ func (w *worker) mayTake(a Assignment) func(sources.ID, string) bool {
 			return true // it asks for nothing any more
 		}
 		v := other.view()
+		if v.planned != a.Revision.ID {
+			w.setMoving(true) // look again when it is
+		}
 		return v.planned == a.Revision.ID && !holds(v.wanted, id)
 	}
 }
