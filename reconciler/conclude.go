@@ -36,6 +36,7 @@ func (w *worker) conclude(out *Run, asked Run, problems sources.Problems) {
 	} else {
 		w.failures = 0
 	}
+	defer w.tell()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	known := out.Result != Failed && !w.standby
@@ -85,6 +86,7 @@ func waitingGates(waiting []Waiting) []Gate {
 
 // noteStandby keeps whether another daemon writes to the target, and says so.
 func (w *worker) noteStandby(g *Gate) bool {
+	defer w.tell()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.standby = g != nil
@@ -107,6 +109,7 @@ func (w *worker) noteGates(c choice) {
 			w.post(Trigger{Reason: ReasonTimer, Actor: "a gate that ended"})
 		})
 	}
+	defer w.tell()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.gates, w.pinned, w.decided = sortGates(gates), c.state.pinned(time.Now()) != nil, c.state.decided()

@@ -152,6 +152,9 @@ func (w *worker) corrected(o Outcome, a Assignment, seen time.Time) {
 
 func (w *worker) endDrift(id sources.ID, how drift.State) {
 	episode, ok := w.engine.book.End(w.name, id, how, time.Now())
+	if ok {
+		w.tell()
+	}
 	o := w.engine.opts.Observer
 	switch {
 	case !ok || o == nil:

@@ -93,6 +93,8 @@ type Engine struct {
 	// slots bounds the runs under way.
 	slots *slots
 	turns turns
+	// watcher is the observer, if it wants to know more; else nil.
+	watcher Watcher
 	// start hands new workers to Run.
 	start chan *worker
 
@@ -116,8 +118,10 @@ func New(o Options) *Engine {
 	if o.Book == nil {
 		o.Book = drift.NewBook()
 	}
+	watcher, _ := o.Observer.(Watcher)
 	return &Engine{
-		opts: o, book: o.Book, slots: newSlots(o.Runs), turns: turns{groups: map[string]map[string]turn{}}, start: make(chan *worker),
+		watcher: watcher,
+		opts:    o, book: o.Book, slots: newSlots(o.Runs), turns: turns{groups: map[string]map[string]turn{}}, start: make(chan *worker),
 		workers: map[string]*worker{}, runs: map[string]*handle{}, sources: map[string]sources.Problems{},
 	}
 }

@@ -68,6 +68,10 @@ func (w *worker) setRunning(run *Run, started time.Time) {
 	w.mu.Lock()
 	w.running = &copied
 	w.mu.Unlock()
+	w.tell()
+	if o := w.engine.watcher; o != nil {
+		o.RunBegan(copied)
+	}
 }
 
 // refresh asks the source when the trigger says so. A run without it, such as
@@ -321,6 +325,9 @@ func (w *worker) forgetUnwanted() {
 		}
 	}
 	ended := w.engine.book.EndAll(w.name, drift.Gone, time.Now(), func(id sources.ID) bool { return wanted[id] })
+	if len(ended) > 0 {
+		w.tell()
+	}
 	if o := w.engine.opts.Observer; o != nil {
 		for _, e := range ended {
 			o.DriftEnded(e)

@@ -49,6 +49,7 @@ func (w *worker) checkReady(ctx context.Context) {
 		ready, waiting = d.Ready(w.name)
 	}
 	became, overdue, other := w.noteReady(ready, waiting, a.Spec.Health, time.Now())
+	w.tell()
 	switch {
 	case became:
 		if group := w.rolloutGroup(); group != "" {

@@ -53,6 +53,7 @@ func (w *worker) seeDrift(s sighting, a Assignment) {
 	w.mu.Lock()
 	w.driftAt = time.Now()
 	w.mu.Unlock()
+	w.tell()
 	o := w.engine.opts.Observer
 	if !fresh {
 		if o != nil {

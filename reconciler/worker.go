@@ -145,6 +145,7 @@ func stopped() *time.Timer {
 // assign takes a new assignment in and reports whether a run is called for. A
 // broken spec changes nothing but what is reported.
 func (w *worker) assign(a Assignment) bool {
+	defer w.tell()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.problems[problemSpec] = sources.ProblemsOf(a.Problem)
@@ -209,12 +210,17 @@ func (w *worker) remove() {
 
 func (w *worker) report(kind problemKind, problems ...sources.Problem) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	news := len(problems)+len(w.problems[kind]) > 0
 	w.problems[kind] = problems
+	w.mu.Unlock()
+	if news {
+		w.tell()
+	}
 }
 
 // post asks the worker for a run.
 func (w *worker) post(t Trigger) *handle {
+	defer w.tell()
 	return w.box.post(t, func(t Trigger) *handle { return w.engine.newHandle(w.name, t) })
 }
 
@@ -259,6 +265,7 @@ func (w *worker) loop(ctx context.Context) {
 
 // abandon ends the run that will not happen any more.
 func (w *worker) abandon() {
+	defer w.tell()
 	w.wake.Stop()
 	w.mu.Lock()
 	w.deadline.Stop()

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/events"
 	"github.com/holdfast-gitops/holdfast/cmd/internal/notify"
 	"github.com/holdfast-gitops/holdfast/cmd/internal/server"
 	"github.com/holdfast-gitops/holdfast/drift"
@@ -49,7 +50,9 @@ type daemon struct {
 	log     zerolog.Logger
 	book    *drift.Book
 	metrics *metrics
-	ledger  *ledger.Ledger
+	// events tells who follows what changes.
+	events *events.Hub
+	ledger *ledger.Ledger
 	// notifier tells people what needs them.
 	notifier *notify.Notifier
 	// people are who wrote to objects lately, as audit events say.
@@ -87,6 +90,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.openNotifier(); err != nil {
 		return err
 	}
+	d.events = events.New(events.Options{Environments: d.Environments, Environment: d.Environment, Sources: d.Sources})
 	first, err := build(o.Config, o.Version, d.book, d.metrics, d.observer(), o.Logger)
 	if err != nil {
 		return err
@@ -107,7 +111,7 @@ func Run(ctx context.Context, o Options) error {
 func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	options := server.Options{
 		Engine: d, Decider: d, Planner: d, Drifts: d, Audit: d, AuditTokenFile: d.opts.Config.Audit.TokenFile, Sources: d, Ledger: d.ledger, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
-		Version: d.opts.Version, Webhooks: d.webhooks(), Notifications: d,
+		Version: d.opts.Version, Webhooks: d.webhooks(), Notifications: d, Events: d.events,
 	}
 	if err := d.admit(&options); err != nil {
 		return errors.Join(err, tcp.Close(), socket.Close())
@@ -119,6 +123,7 @@ func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	group.Go(func() error { return d.signals(ctx) })
 	group.Go(func() error { return trim(ctx, d.metrics.ran) })
 	group.Go(func() error { return d.notifier.Run(ctx) })
+	group.Go(func() error { return d.events.Run(ctx) })
 	if path := d.opts.Config.ResyncFile; path != "" {
 		group.Go(func() error {
 			return watchResyncFile(ctx, path, backstop, func() { d.resyncAll("resync file") })
@@ -149,6 +154,7 @@ func (d *daemon) generations(ctx context.Context) error {
 			return err
 		}
 		d.now.Store(next)
+		d.events.Reloaded()
 		d.log.Info().Msg("configuration reloaded")
 	}
 }
@@ -242,7 +248,9 @@ func (d *daemon) resyncAll(actor string) {
 		return
 	}
 	for _, r := range runs {
-		d.ledger.Record(ledger.Action{At: time.Now(), Actor: actor, Verb: "resync", Environment: r.Environment, Outcome: r.ID})
+		a := ledger.Action{At: time.Now(), Actor: actor, Verb: "resync", Environment: r.Environment, Outcome: r.ID}
+		d.ledger.Record(a)
+		d.events.Acted(a)
 		d.log.Info().Str("environment", r.Environment).Str("run", r.ID).Str("actor", actor).Msg("resync asked for")
 	}
 }

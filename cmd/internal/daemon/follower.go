@@ -54,6 +54,8 @@ type follower struct {
 
 	// moved, when not nil, tells those who take files from here of a new snapshot.
 	moved func()
+	// told, when not nil, tells that the source may stand otherwise.
+	told func()
 	// changed asks for a look now.
 	changed chan struct{}
 	hooked  hooked
@@ -257,6 +259,9 @@ func (f *follower) fetch(ctx context.Context) error {
 		err = f.standing
 	}
 	f.sight.looked(time.Now(), f.failures, err)
+	if f.told != nil {
+		f.told()
+	}
 	f.engine.SourceState(f.name, err)
 	return err
 }

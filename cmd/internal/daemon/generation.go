@@ -63,7 +63,11 @@ func build(cfg config.Config, version string, book *drift.Book, m *metrics, o re
 			problems = append(problems, fmt.Errorf("source %s: %w", c.Name, err))
 			continue
 		}
-		g.followers[c.Name] = g.follower(c, src, renderer, m, log)
+		f := g.follower(c, src, renderer, m, log)
+		if w, ok := o.(interface{ SourceChanged(string) }); ok {
+			f.told = func() { w.SourceChanged(c.Name) }
+		}
+		g.followers[c.Name] = f
 	}
 	return g, errors.Join(problems...)
 }

@@ -43,8 +43,35 @@ func (all observers) DriftEnded(e drift.Episode) {
 	}
 }
 
-func (d *daemon) observer() reconciler.Observer {
-	return observers{d.metrics, d.ledger, d.notifier, namer{d}}
+// RunBegan implements reconciler.Watcher.
+func (all observers) RunBegan(r reconciler.Run) {
+	for _, o := range all {
+		if w, ok := o.(reconciler.Watcher); ok {
+			w.RunBegan(r)
+		}
+	}
+}
+
+// StatusChanged implements reconciler.Watcher.
+func (all observers) StatusChanged(environment string) {
+	for _, o := range all {
+		if w, ok := o.(reconciler.Watcher); ok {
+			w.StatusChanged(environment)
+		}
+	}
+}
+
+// SourceChanged tells those who want to know that a source may stand otherwise.
+func (all observers) SourceChanged(name string) {
+	for _, o := range all {
+		if w, ok := o.(interface{ SourceChanged(string) }); ok {
+			w.SourceChanged(name)
+		}
+	}
+}
+
+func (d *daemon) observer() observers {
+	return observers{d.metrics, d.ledger, d.notifier, namer{d}, d.events}
 }
 
 // keepRecord opens the ledger, reads what is of use from before the start, and

@@ -59,6 +59,9 @@ func (s *Server) routes() http.Handler {
 	if s.opts.Notifications != nil {
 		mux.HandleFunc("POST "+api.PathNotifyTest, s.testNotifications)
 	}
+	if s.opts.Events != nil {
+		s.eventRoutes(mux)
+	}
 	s.historyRoutes(mux)
 	mux.HandleFunc("GET "+api.PathOpenAPI, openAPI)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
@@ -97,6 +100,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) environments(w http.ResponseWriter, r *http.Request) {
+	s.sayEventID(w)
 	writeJSON(w, r, http.StatusOK, api.Environments{
 		Environments: orEmpty(s.opts.Engine.Environments()), Sources: s.opts.Engine.SourceProblems(), Ledger: s.ledgerProblem(),
 	})

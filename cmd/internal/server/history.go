@@ -26,16 +26,18 @@ func (s *Server) historyRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+api.PathLedgerBackup, s.ledgerBackup)
 }
 
-// record notes what a caller asked for.
+// record notes what a caller asked for, and tells those who follow.
 func (s *Server) record(r *http.Request, a ledger.Action) {
-	if s.opts.Ledger == nil {
-		return
-	}
 	a.At, a.Request = s.opts.Now(), requestID(r)
 	if a.Actor == "" {
 		a.Actor = actor(r)
 	}
-	s.opts.Ledger.Record(a)
+	if s.opts.Ledger != nil {
+		s.opts.Ledger.Record(a)
+	}
+	if s.opts.Events != nil {
+		s.opts.Events.Acted(a)
+	}
 }
 
 // ledgerProblem is why nothing can be recorded now.

@@ -120,6 +120,8 @@ func (s *schemas) describe(o operation) object {
 	}
 	content := object{}
 	switch {
+	case o.media != "" && o.answer != nil:
+		content[o.media] = object{"schema": s.of(o.answer)}
 	case o.media != "":
 		content[o.media] = object{}
 	case o.answer != nil:

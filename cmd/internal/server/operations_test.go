@@ -34,6 +34,7 @@ func (o operation) id() string {
 
 // queries say what parameters mean.
 var queries = map[string]string{
+	"after":       "id of the event or answer seen last; the header Last-Event-ID comes first",
 	"approve":     "hash of the plan whose held operations are to be carried out",
 	"before":      "next of the page before",
 	"environment": "name of an environment; a resync takes several",
@@ -48,6 +49,7 @@ var queries = map[string]string{
 	"reason":      "why, for others to read",
 	"revision":    "a revision; default is the head",
 	"since":       "a duration that goes back from now",
+	"type":        "a type of events, or what types begin with, as in run; may be there several times",
 	"through":     "id of a hold that is passed; may be there several times",
 	"until":       "applied or ready",
 	"verify":      "dry-run every object",
@@ -96,5 +98,6 @@ var operations = []operation{
 	{method: "GET", path: api.PathSources, summary: "How all sources stand", answer: of[api.Sources]()},
 	{method: "GET", path: api.PathSources + "/{name}", summary: "How one source stands", answer: of[api.Source]()},
 	{method: "POST", path: api.PathSources + "/{name}/allow", summary: "Let a held revision through", body: of[api.AllowRequest](), answer: of[api.Source]()},
+	{method: "GET", path: api.PathEvents, summary: "What changes, as server-sent events; the data of each is an Event", query: []string{"environment", "type", "after"}, answer: of[api.Event](), media: "text/event-stream"},
 	{method: "POST", path: api.PathNotifyTest, summary: "Send a test to receivers of notifications", body: of[api.NotifyTest](), answer: of[api.NotifyOutcomes]()},
 }

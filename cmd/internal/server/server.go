@@ -15,10 +15,12 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/holdfast-gitops/holdfast/cmd/internal/events"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 	"github.com/holdfast-gitops/holdfast/sources"
@@ -62,6 +64,8 @@ type Options struct {
 	Metrics http.Handler
 	// Notifications tests receivers; nil means that there are none.
 	Notifications Notifications
+	// Events are what changes; nil means that nobody is told.
+	Events *events.Hub
 	// Webhooks receives what forges say; nil means that nobody does.
 	Webhooks http.Handler
 	// Listen is the address for TCP, if Handler is used without Serve: Host
@@ -97,6 +101,11 @@ type Server struct {
 	page *pages
 	// limits bounds callers over TCP.
 	limits *limiter
+	// streams counts those of events that are open, and dropped those that were
+	// too slow; heartbeat is how often a quiet one says that it lives.
+	streams   atomic.Int32
+	dropped   atomic.Uint64
+	heartbeat time.Duration
 	// heavy is held by the one call that may load the disk.
 	heavy sync.Mutex
 }
@@ -107,7 +116,7 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Server{opts: o, page: newPages(), limits: newLimiter(o.ChangesPerMinute, o.Now)}
+	return &Server{opts: o, page: newPages(), limits: newLimiter(o.ChangesPerMinute, o.Now), heartbeat: heartbeat}
 }
 
 // Serve answers on both listeners, of which one may be nil, until ctx ends, and
