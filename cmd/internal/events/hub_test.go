@@ -218,6 +218,19 @@ func TestWhatChangesWithoutAWordIsNoticedWhileSomebodyFollows(t *testing.T) {
 	}
 }
 
+// await waits for a condition.
+func await(t *testing.T, what func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for !what() {
+		select {
+		case <-deadline:
+			t.Fatal("it never happened")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 func TestWhileNobodyFollowsNothingIsMade(t *testing.T) {
 	h, w := running(t, Options{Idle: time.Millisecond, Sweep: time.Millisecond})
 	before := h.Version()
@@ -234,9 +247,7 @@ func TestWhileNobodyFollowsNothingIsMade(t *testing.T) {
 		defer h.mu.Unlock()
 		return !h.awake
 	}
-	for !asleep() {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, asleep)
 	h.looking.Lock() // no round is under way
 	w.set(func() { w.asked = 0 })
 	h.looking.Unlock()
@@ -245,9 +256,7 @@ func TestWhileNobodyFollowsNothingIsMade(t *testing.T) {
 	if !resumed {
 		t.Error("nothing happened meanwhile, and yet everything is read again")
 	}
-	for !asleep() {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, asleep)
 	asked := func() int {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -64,10 +64,10 @@ func (t Tree) inRoot(f GoFile) bool {
 func within(dir, other string) bool { return dir == other || strings.HasPrefix(dir, other+"/") }
 
 // skipDirs are the folders that git does not know, and skipFiles what programs
-// write.
+// write: in a second work tree, .git is a file.
 var (
 	skipDirs  = []string{".git", ".demo", "bin", "vendor"}
-	skipFiles = []string{"go.sum", "bench.json"}
+	skipFiles = []string{".git", "go.sum", "bench.json"}
 )
 
 // Load reads a tree. Files under testdata are text, not Go.
