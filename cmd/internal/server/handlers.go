@@ -69,9 +69,7 @@ func (s *Server) routes() http.Handler {
 	if s.opts.Metrics != nil {
 		mux.Handle("GET /metrics", s.opts.Metrics)
 	}
-	mux.HandleFunc("GET /{$}", s.overviewPage)
-	mux.HandleFunc("GET /environments/{name}", s.environmentPage)
-	mux.HandleFunc("GET /assets/page.css", s.page.stylesheet)
+	s.pages(mux)
 	mux.HandleFunc("/", notFound)
 
 	cross := http.NewCrossOriginProtection()

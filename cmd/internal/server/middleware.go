@@ -17,6 +17,10 @@ import (
 // maxBody bounds what is read of a request.
 const maxBody = 1 << 20
 
+// contentPolicy is for all that is no page: a browser that is made to show an
+// answer of the API loads and runs nothing of it. Pages have their own.
+const contentPolicy = "default-src 'none'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+
 // writeTimeout is how long an answer may take that waits for nothing.
 const writeTimeout = 30 * time.Second
 

@@ -21,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/events"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/server/dashboard"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 	"github.com/holdfast-gitops/holdfast/sources"
@@ -86,7 +87,9 @@ type Options struct {
 	TLS *tls.Config
 	// ClientCertificates asks for one over TCP for all but the probes.
 	ClientCertificates bool
-	// Version is shown on the page.
+	// Links leads to web pages of repositories; nil knows none.
+	Links dashboard.Links
+	// Version is shown on the pages.
 	Version string
 	Logger  zerolog.Logger
 	// ShutdownTimeout bounds the graceful end; zero has a default.
@@ -98,7 +101,6 @@ type Options struct {
 // Server answers. Create it with New.
 type Server struct {
 	opts Options
-	page *pages
 	// limits bounds callers over TCP.
 	limits *limiter
 	// streams counts those of events that are open, and dropped those that were
@@ -116,7 +118,7 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Server{opts: o, page: newPages(), limits: newLimiter(o.ChangesPerMinute, o.Now), heartbeat: heartbeat}
+	return &Server{opts: o, limits: newLimiter(o.ChangesPerMinute, o.Now), heartbeat: heartbeat}
 }
 
 // Serve answers on both listeners, of which one may be nil, until ctx ends, and

@@ -1,0 +1,212 @@
+package dashboard
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/drift/codify"
+	"github.com/holdfast-gitops/holdfast/reconciler"
+)
+
+// The bounds on what the page of drift lists.
+const (
+	shownGroups  = 100
+	shownMembers = 20
+	shownChanges = 10
+)
+
+// driftBody is what the page of drift shows.
+type driftBody struct {
+	Report reconciler.Report
+	Groups []causeGroup
+	// More groups are not shown.
+	More int
+	// State is what was asked for, Since how far back.
+	State, Since, Environment, Severity string
+	Environments                        []string
+	Open                                int
+	Sum                                 driftSum
+	Problem                             *problem
+}
+
+// causeGroup is a group with the first of its episodes.
+type causeGroup struct {
+	drift.Group
+	Members []drift.Episode
+	More    int
+	// May: the viewer may decide about all of them.
+	May bool
+}
+
+func (d *Dashboard) drift(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	b := driftBody{State: q.Get("state"), Since: q.Get("since"), Environment: q.Get("environment"), Severity: q.Get("severity")}
+	ask := url.Values{"group": {"cause"}, "expand": {"true"}}
+	switch b.State {
+	case "ended", "all":
+		b.Since = cmp.Or(b.Since, "24h")
+		ask.Set("since", b.Since)
+	default:
+		b.State = "open"
+		ask.Set("open", "true")
+	}
+	path := api.PathDrift
+	if b.Environment != "" {
+		path = about(b.Environment, "/drift")
+	}
+	address := twin(path, ask)
+	report, problem := get[reconciler.Report](d, r, address)
+	if problem != nil && problem.Status == http.StatusNotFound {
+		d.failed(w, r, "drift", *problem)
+		return
+	}
+	b.Problem = problem
+	b.fill(report, d.opts.Viewer(r))
+	for _, s := range d.opts.Engine.Environments() {
+		b.Environments = append(b.Environments, s.Name)
+	}
+	d.show(w, r, http.StatusOK, "drift", d.newPage(r, "drift", driftTitle(b.Open), address, b))
+}
+
+func driftTitle(open int) string {
+	if open == 0 {
+		return "no open drift"
+	}
+	return plural(open, "open drift")
+}
+
+func (b *driftBody) fill(report reconciler.Report, viewer Viewer) {
+	byID := make(map[string]*drift.Episode, len(report.Episodes))
+	for i := range report.Episodes {
+		e := &report.Episodes[i]
+		byID[e.ID] = e
+		if e.Ended.IsZero() {
+			b.Sum.add(e)
+		}
+	}
+	b.Open = b.Sum.Open
+	for _, g := range report.Groups {
+		if b.State == "ended" && g.Ended.IsZero() || b.Severity != "" && string(g.Severity) != b.Severity {
+			continue
+		}
+		if len(b.Groups) == shownGroups {
+			b.More++
+			continue
+		}
+		out := causeGroup{Group: g, May: viewer.May != nil}
+		for _, id := range g.Episodes {
+			e := byID[id]
+			switch {
+			case e == nil:
+			case len(out.Members) == shownMembers:
+				out.More++
+			default:
+				out.Members = append(out.Members, *e)
+			}
+		}
+		for _, name := range g.Environments {
+			out.May = out.May && viewer.may(name)
+		}
+		b.Groups = append(b.Groups, out)
+	}
+	report.Episodes, report.Groups = nil, nil
+	b.Report = report
+}
+
+// episodeBody is what the page of one drift shows.
+type episodeBody struct {
+	drift.Episode
+	May    bool
+	Source string
+	// Rules would leave it alone for good, once they are committed.
+	Rules []string
+	// Earlier are further drifts of the object, Runs those that touched it.
+	Earlier []drift.Episode
+	Runs    []reconciler.Run
+	// Patch is what codify found, Refused why it found nothing.
+	Patch   *codify.Patch
+	Refused *problem
+}
+
+// findEpisode looks where the engine remembers, and then on record.
+func (d *Dashboard) findEpisode(r *http.Request, id string) (drift.Episode, bool) {
+	for _, e := range d.opts.Engine.Drift(reconciler.Filter{}).Episodes {
+		if e.ID == id {
+			return e, true
+		}
+	}
+	e, p := get[drift.Episode](d, r, api.PathDrift+"/"+url.PathEscape(id))
+	return e, p == nil && e.ID == id
+}
+
+func (d *Dashboard) episode(w http.ResponseWriter, r *http.Request) {
+	if b, ok := d.episodeOf(w, r); ok {
+		d.showEpisode(w, r, b)
+	}
+}
+
+func (d *Dashboard) episodeOf(w http.ResponseWriter, r *http.Request) (episodeBody, bool) {
+	e, ok := d.findEpisode(r, r.PathValue("id"))
+	if !ok {
+		d.failed(w, r, "drift", problem{
+			Status: http.StatusNotFound, Detail: "there is no drift " + quoted(r.PathValue("id")), Hint: "records are deleted by age and size",
+		})
+		return episodeBody{}, false
+	}
+	b := episodeBody{Episode: e, May: d.opts.Viewer(r).may(e.Environment)}
+	if status, ok := d.opts.Engine.Environment(e.Environment); ok {
+		b.Source = status.Source
+	}
+	q := url.Values{"object": {e.Object.String()}}
+	if e.Ended.IsZero() {
+		if rules, p := get[api.IgnoreRules](d, r, twin(about(e.Environment, "/drift/ignore"), q)); p == nil {
+			b.Rules = rules.Rules
+		}
+	}
+	q.Set("environment", e.Environment)
+	q.Set("limit", "20")
+	if h, p := get[api.DriftHistory](d, r, twin(api.PathDriftHistory, q)); p == nil {
+		b.Earlier = slices.DeleteFunc(h.Episodes, func(other drift.Episode) bool { return other.ID == e.ID })
+	}
+	if h, p := get[runsPage](d, r, twin(api.PathRuns, q)); p == nil {
+		b.Runs = h.Runs
+	}
+	return b, true
+}
+
+// runsPage is what is needed of a page of runs.
+type runsPage struct {
+	Runs []reconciler.Run `json:"runs"`
+	Next string           `json:"next"`
+}
+
+func (d *Dashboard) showEpisode(w http.ResponseWriter, r *http.Request, b episodeBody) {
+	title := "drift of " + b.Object.String() + " in " + b.Environment
+	p := d.newPage(r, "drift", cut(title, maxTitle), api.PathDrift+"/"+url.PathEscape(b.ID), b)
+	if !b.Ended.IsZero() || b.Patch != nil || b.Refused != nil {
+		p.Refresh = 0
+	}
+	d.show(w, r, http.StatusOK, "episode", p)
+}
+
+// codify shows the change of the source by which git says what is live. It is a
+// form, since it makes the daemon work and is for those who may change.
+func (d *Dashboard) codify(w http.ResponseWriter, r *http.Request) {
+	b, ok := d.episodeOf(w, r)
+	if !ok {
+		return
+	}
+	q := url.Values{"object": {b.Object.String()}}
+	if field := r.PostFormValue("field"); field != "" {
+		q.Set("field", field)
+	}
+	var patch codify.Patch
+	if b.Refused = d.call(r, http.MethodPost, twin(about(b.Environment, "/drift/codify"), q), nil, &patch); b.Refused == nil {
+		b.Patch = &patch
+	}
+	d.showEpisode(w, r, b)
+}

@@ -1,0 +1,125 @@
+// What the pages do beyond what they say: they keep themselves current, filter
+// while somebody types, and draw charts. Without this file all can be read.
+(() => {
+  'use strict';
+  const root = document.documentElement;
+  root.classList.add('js');
+
+  // The theme, kept in a cookie so that the next page is right from the start.
+  const dark = () => root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
+  const theme = document.getElementById('theme');
+  if (theme) {
+    theme.hidden = false;
+    theme.addEventListener('click', () => {
+      root.dataset.theme = dark() ? 'light' : 'dark';
+      document.cookie = 'holdfast_theme=' + root.dataset.theme + '; Path=/; Max-Age=31536000; SameSite=Strict';
+      redrawCharts();
+    });
+  }
+
+  // Menus close as people expect.
+  const menus = () => document.querySelectorAll('details.menu[open]');
+  document.addEventListener('click', e => menus().forEach(m => { if (!m.contains(e.target)) m.open = false; }));
+  document.addEventListener('keydown', e => {
+    if (e.key === 'Escape') menus().forEach(m => { m.open = false; m.querySelector('summary').focus(); });
+    if (e.key === '/' && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) {
+      const search = document.getElementById('filter-text');
+      if (search) { search.focus(); e.preventDefault(); }
+    }
+  });
+
+  // Ages grow between looks.
+  const age = ms => {
+    const s = Math.max(0, Math.floor(ms / 1000)), m = Math.floor(s / 60), h = Math.floor(m / 60);
+    return s < 60 ? s + 's' : m < 60 ? m + 'm' : h < 48 ? h + 'h' + (m % 60) + 'm' : Math.floor(h / 24) + 'd';
+  };
+  const tick = () => document.querySelectorAll('time[data-age]').forEach(t => {
+    const then = Date.parse(t.dateTime), now = Date.now() + skew, how = t.dataset.age;
+    const text = how === 'in' ? (then > now ? 'in ' + age(then - now) : 'now') : age(now - then) + (how ? ' ' + how : '');
+    if (t.textContent !== text) t.textContent = text;
+  });
+  let skew = 0;
+  setInterval(() => { if (!document.hidden) tick(); }, 1000);
+
+  // Looking again: the page is fetched and what changed in it is put in place, so
+  // that focus, scrolling, and what is open or typed stay.
+  const main = () => document.getElementById('main');
+  let looking = false, again = false;
+  const look = async (address, then) => {
+    if (looking) { again = true; return; }
+    looking = true;
+    try {
+      await htmx.ajax('GET', address || location.pathname + location.search, { target: '#main', select: '#main', swap: 'outerMorph' });
+      if (then) then();
+    } finally {
+      looking = false;
+      tick();
+      if (again) { again = false; later(); }
+    }
+  };
+  const typing = () => {
+    const e = document.activeElement;
+    return e && main().contains(e) && e.closest('details.menu, form:not(.filters)') && /^(INPUT|SELECT|TEXTAREA)$/.test(e.tagName);
+  };
+  let timer = 0, last = 0;
+  const later = () => {
+    if (timer || !main() || !('live' in main().dataset)) return;
+    // At most one look a second, the first at once.
+    timer = setTimeout(() => {
+      timer = 0;
+      if (document.hidden || typing()) { missed = true; return; }
+      last = Date.now();
+      look();
+    }, Math.max(80, 1000 - (Date.now() - last)));
+  };
+  let missed = false;
+  const caughtUp = () => { if (missed && !document.hidden && !typing()) { missed = false; later(); } };
+  document.addEventListener('focusout', () => setTimeout(caughtUp, 50));
+
+  // Filters act as they are set; the address says what is filtered.
+  let typed = 0;
+  const filter = form => {
+    const q = new URLSearchParams();
+    for (const [k, v] of new FormData(form)) if (v) q.append(k, v);
+    const address = form.getAttribute('action') + (q.size ? '?' + q : '');
+    history.replaceState(null, '', address);
+    look(address);
+  };
+  document.addEventListener('input', e => {
+    if (!e.target.matches('[data-filter]')) return;
+    clearTimeout(typed);
+    typed = setTimeout(filter, e.target.tagName === 'SELECT' ? 0 : 200, e.target.form);
+  });
+  document.addEventListener('submit', e => {
+    if (e.target.matches('form.filters')) { e.preventDefault(); filter(e.target); }
+  });
+
+  // Live: an event says that something changed, the page itself says what.
+  const lamp = document.getElementById('live');
+  const say = (on, text) => { lamp.hidden = false; lamp.className = 'live ' + (on ? 'on' : 'off'); if (lamp.textContent !== text) lamp.textContent = text; };
+  let events = null, polling = 0;
+  const poll = () => { if (!polling) polling = setInterval(() => { if (!document.hidden) later(); }, 5000); };
+  const listen = () => {
+    if (!main() || !('live' in main().dataset) || events) return;
+    events = new EventSource('/api/v1/events');
+    events.onopen = () => { clearInterval(polling); polling = 0; say(true, 'live'); later(); };
+    events.onerror = () => {
+      say(false, 'connecting');
+      poll();
+      if (events && events.readyState === EventSource.CLOSED) { events = null; say(false, 'every 5 s'); setTimeout(listen, 15000); }
+    };
+    events.onmessage = later;
+    (document.body.dataset.events || '').split(' ').filter(Boolean).forEach(name => events.addEventListener(name, later));
+  };
+  const hush = () => { if (events) { events.close(); events = null; } };
+  // A browser has few connections to one server: pages in the background give
+  // theirs back.
+  document.addEventListener('visibilitychange', () => { if (document.hidden) hush(); else { listen(); later(); } });
+  addEventListener('pagehide', hush);
+  if (!document.hidden) listen();
+
+  // Charts.
+  const drawn = [];
+  const colour = name => getComputedStyle(root).getPropertyValue(name).trim();
+  function redrawCharts() {}
+})();
