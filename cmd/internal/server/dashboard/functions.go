@@ -58,6 +58,7 @@ func (d *Dashboard) functions() template.FuncMap {
 		"object":   func(id sources.ID) string { return cut(id.String(), 300) },
 		"slug":     slug,
 		"gate":     gateTitle,
+		"events":   eventTypes,
 		"spans":    func(texts ...string) []string { return texts },
 		"lasting":  lasting,
 		"int":      func(n int64) int { return int(n) },
@@ -356,4 +357,13 @@ func lasting(text string) string {
 		return plural(hours, "hour")
 	}
 	return plural(int(span.Minutes()), "minute")
+}
+
+// eventTypes are what a page listens for: after any of them it looks again.
+func eventTypes() string {
+	types := []string{string(api.EventHello), string(api.EventReset)}
+	for _, t := range api.EventTypes {
+		types = append(types, string(t))
+	}
+	return strings.Join(types, " ")
 }
