@@ -31,6 +31,12 @@ func (l *listener) DriftSeen(drift.Episode, time.Duration) { l.note(func() { l.o
 func (l *listener) DriftChanged(drift.Episode)             {}
 func (l *listener) DriftEnded(drift.Episode)               { l.note(func() { l.closed++ }) }
 
+func (s *shelf) failWith(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = err
+}
+
 // TestWhoeverWatchesIsToldWheneverTheStatusChanges goes through what happens to an
 // environment, and holds every status that differs from the one before to have been
 // told of.
@@ -76,17 +82,19 @@ func TestWhoeverWatchesIsToldWheneverTheStatusChanges(t *testing.T) {
 		step("source fails", func() { b.engine.SourceState("shop", errors.New("no route")) })
 		step("source is back", func() { b.engine.SourceState("shop", nil) })
 		step("target fails", func() {
-			b.shelf.fail = errors.New("no target")
+			b.shelf.failWith(errors.New("no target"))
 			if _, err := b.engine.Resync([]string{"prod"}, Trigger{Reason: ReasonOnCall}); err != nil {
 				b.Fatal(err)
 			}
 		})
-		step("target is back", func() { b.shelf.fail = nil; b.pass(10 * time.Minute) })
+		step("target is back", func() { b.shelf.failWith(nil); b.pass(10 * time.Minute) })
 		broken := b.assignment("r4", thingItem("a", "2"))
 		broken.Problem = errors.New("broken spec")
 		step("broken spec", func() { b.assign(broken) })
 		block := make(chan struct{})
+		b.shelf.mu.Lock()
 		b.shelf.block = block
+		b.shelf.mu.Unlock()
 		step("a run under way", func() { b.assign(b.assignment("r5", thingItem("a", "5"))) })
 		step("it ended", func() { close(block) })
 		step("left git", func() { b.assign() })
