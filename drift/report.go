@@ -16,6 +16,9 @@ type Report struct {
 	// At is when the report was made.
 	At       time.Time `json:"at"`
 	Episodes []Episode `json:"episodes"`
+	// Next, when not empty, is where a report goes on that was asked for in pages:
+	// its sums are of all pages.
+	Next string `json:"next,omitempty"`
 	// Groups hold the episodes by cause, where that was asked for.
 	Groups []Group `json:"groups,omitempty"`
 	// Severities counts what is open and not quiet; Quiet what is open and quiet:

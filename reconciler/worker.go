@@ -85,6 +85,8 @@ type worker struct {
 	last     *Run
 	applied  sources.Revision
 	objects  int
+	// items are those that the last run wanted.
+	items    []sources.Item
 	compared bool
 	pending  int
 	// failed are the changes that the last run could not make.

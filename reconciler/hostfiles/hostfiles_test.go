@@ -200,6 +200,9 @@ func TestFilesAreWrittenKeptAndPruned(t *testing.T) {
 	if got := b.tree(); got != "motd" || b.read("motd") != "hello again\n" {
 		t.Errorf("left are %s", got)
 	}
+	if r := b.target.Report(); r.Driver != "files" || r.Address != b.path(".") || len(r.Watches) != 1 {
+		t.Errorf("the target says of itself %+v", r)
+	}
 }
 
 func TestEveryDriftIsNamedAndPutBack(t *testing.T) {

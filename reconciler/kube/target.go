@@ -86,11 +86,13 @@ type Target struct {
 	// told are the problems that were told already, by what they are about.
 	told map[string]string
 
-	config  *rest.Config
-	lease   *lease
-	objects *kubelive.ObjectWatches
-	scalers *scalers
-	health  *health
+	// requests counts those that are sent.
+	requests *requests
+	config   *rest.Config
+	lease    *lease
+	objects  *kubelive.ObjectWatches
+	scalers  *scalers
+	health   *health
 }
 
 // FieldManager is the manager of what belongs to no environment: parents.
@@ -103,9 +105,11 @@ func Open(o Options) (*Target, error) {
 	config := rest.CopyConfig(o.Config)
 	// Our own slots bound the load; a second limiter would only add delay.
 	config.QPS = -1
+	sent := newRequests()
+	config.Wrap(sent.wrap)
 	config.UserAgent = "holdfast/" + o.Version
 	t := &Target{
-		opts: o, slots: make(chan struct{}, o.Concurrency), config: config,
+		opts: o, slots: make(chan struct{}, o.Concurrency), config: config, requests: sent,
 		states:  states{objects: map[string]*unstructured.Unstructured{}},
 		parents: map[string]*parent{}, settled: map[string]settled{}, kinds: map[string]map[schema.GroupKind]bool{},
 		identities: map[string]string{}, clients: map[string]dynamic.Interface{}, yields: map[sources.ID][]string{},

@@ -26,6 +26,7 @@ func TestVerificationTrustsNoWatch(t *testing.T) {
 	if cost := w.sent.Load() - sent; at.IsZero() || found != 0 || cost > int64(len(w.target.cluster.Watcher.Watched())) {
 		t.Errorf("of a quiet target: at %s, %d found, %d requests", at, found, cost)
 	}
+	w.reports()
 	// The index believes that an edit was our own write, as if its event were lost.
 	id := sources.ID{Kind: "ConfigMap", Namespace: w.namespace, Name: "a"}
 	api := w.objects.Resource(schemaOf("configmaps").WithVersion("v1")).Namespace(w.namespace)
@@ -48,5 +49,30 @@ func TestVerificationTrustsNoWatch(t *testing.T) {
 	w.correct(items, "a")
 	if got := w.value(schemaOf("configmaps").WithVersion("v1"), "a", "data", "k"); got != "v" {
 		t.Errorf("it is %q", got)
+	}
+}
+
+// reports holds what the target says of itself to what was sent and is watched.
+func (w *world) reports() {
+	w.t.Helper()
+	r := w.target.Report()
+	watched := map[string]bool{}
+	for _, watch := range r.Watches {
+		watched[watch.Of+" "+watch.Kind] = watch.Synced && !watch.Heard.IsZero() && watch.Problem == ""
+	}
+	if !watched["metadata configmaps"] || !watched["metadata services"] || len(r.Problems) > 0 {
+		w.t.Errorf("watches %+v", r.Watches)
+	}
+	sum := int64(0)
+	for verb, n := range r.Requests.Total {
+		if verb != "watch" {
+			sum += n
+		}
+	}
+	if sum != w.sent.Load() || r.Requests.Total["patch"] == 0 || r.Requests.Total["watch"] == 0 || r.Requests.InFlight != 0 || r.Requests.Failed != 0 {
+		w.t.Errorf("%d were sent: %+v", w.sent.Load(), r.Requests)
+	}
+	if r.Driver != "kubernetes" || r.Address == "" || !r.Ours || r.Verified.IsZero() {
+		w.t.Errorf("%+v", r)
 	}
 }

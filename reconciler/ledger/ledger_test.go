@@ -410,3 +410,32 @@ func TestBackupComesBack(t *testing.T) {
 		t.Errorf("after refusing: %+v, %v", got, err)
 	}
 }
+
+func TestWhenObjectsWereLastAppliedIsOnRecord(t *testing.T) {
+	l := running(t, Options{})
+	api := testRun(1).Changes[0].Object.String()
+	elsewhere, failed := testRun(3), testRun(4)
+	elsewhere.Environment = "dev" // the same object of another target
+	failed.Changes[0].Error = "forbidden"
+	for _, r := range []reconciler.Run{testRun(1), testRun(2), elsewhere, failed} {
+		l.RunEnded(r)
+	}
+	flush(t, l)
+	got, err := l.LastApplied(t.Context(), "prod", []string{api, "ConfigMap/web/none"})
+	want := map[string]Applied{api: {At: testRun(2).Finished, Run: testRun(2).ID}}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	if none, err := l.LastApplied(t.Context(), "prod", nil); err != nil || len(none) != 0 {
+		t.Errorf("%v, %v", none, err)
+	}
+	e := testEpisode(1)
+	l.DriftSeen(e, time.Second)
+	flush(t, l)
+	if got, err := l.FindEpisode(t.Context(), e.ID); err != nil || got.Object != e.Object {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := l.FindEpisode(t.Context(), "none"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a drift that is not there: %v", err)
+	}
+}

@@ -30,6 +30,10 @@ const ProblemType = "application/problem+json"
 // Environments answers what is known of all environments.
 type Environments struct {
 	Environments []reconciler.Status `json:"environments"`
+	// Total is how many match, and Next, when not empty, what page is to be for the
+	// next page.
+	Total int    `json:"total"`
+	Next  string `json:"next,omitempty"`
 	// Sources holds what is wrong with sources, by name; a source that could
 	// never be read has no environment that would show it.
 	Sources map[string]sources.Problems `json:"sources,omitempty"`

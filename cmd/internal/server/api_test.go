@@ -46,7 +46,7 @@ func TestReadsAnswerTheStructs(t *testing.T) {
 func TestEmptyListsAreNotNull(t *testing.T) {
 	h := testServer(newFake(), Options{}).Handler(false)
 	for target, want := range map[string]string{
-		"/api/v1/environments":     `{"environments":[]}`,
+		"/api/v1/environments":     `{"environments":[],"total":0}`,
 		"/api/v1/runs/last-resync": `{"runs":[]}`,
 		"/api/v1/drift":            `{"at":"2026-05-01T12:00:00Z","episodes":[]}`,
 	} {
@@ -54,7 +54,7 @@ func TestEmptyListsAreNotNull(t *testing.T) {
 			t.Errorf("%s = %s, want %s", target, got, want)
 		}
 	}
-	if got := text(t, ask(t, h, "GET", "/api/v1/environments?pretty")); got != "{\n  \"environments\": []\n}\n" {
+	if got := text(t, ask(t, h, "GET", "/api/v1/environments?pretty")); got != "{\n  \"environments\": [],\n  \"total\": 0\n}\n" {
 		t.Errorf("pretty = %q", got)
 	}
 }

@@ -182,11 +182,3 @@ func (o *stream) flush() {
 	}
 	o.buffer = o.buffer[:0]
 }
-
-// sayEventID goes before an answer is made, so that who follows from there misses
-// nothing that the answer does not hold.
-func (s *Server) sayEventID(w http.ResponseWriter) {
-	if s.opts.Events != nil {
-		w.Header().Set(api.EventIDHeader, s.opts.Events.ID())
-	}
-}

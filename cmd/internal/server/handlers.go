@@ -62,6 +62,9 @@ func (s *Server) routes() http.Handler {
 	if s.opts.Events != nil {
 		s.eventRoutes(mux)
 	}
+	if s.opts.Lists != nil {
+		s.listRoutes(mux)
+	}
 	s.historyRoutes(mux)
 	mux.HandleFunc("GET "+api.PathOpenAPI, openAPI)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
@@ -97,13 +100,6 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, "ok\n")
 }
 
-func (s *Server) environments(w http.ResponseWriter, r *http.Request) {
-	s.sayEventID(w)
-	writeJSON(w, r, http.StatusOK, api.Environments{
-		Environments: orEmpty(s.opts.Engine.Environments()), Sources: s.opts.Engine.SourceProblems(), Ledger: s.ledgerProblem(),
-	})
-}
-
 // orEmpty makes a list that is encoded as [], never as null.
 func orEmpty[T any](list []T) []T {
 	if list == nil {
@@ -113,58 +109,87 @@ func orEmpty[T any](list []T) []T {
 }
 
 func (s *Server) environment(w http.ResponseWriter, r *http.Request) {
-	status, ok := s.opts.Engine.Environment(r.PathValue("name"))
-	if !ok {
-		s.unknown(w, r, r.PathValue("name"))
+	name := r.PathValue("name")
+	if !s.mayKnow(w, r, name) {
 		return
 	}
-	writeJSON(w, r, http.StatusOK, status)
+	s.answerCached(w, r, func(context.Context) (any, any, *api.Problem) {
+		status, ok := s.opts.Engine.Environment(name)
+		if !ok {
+			return nil, nil, s.noEnvironment(callerOf(r), name)
+		}
+		return status, nil, nil
+	})
 }
 
 // unknown answers for an environment that there is not, and names those there are.
 func (s *Server) unknown(w http.ResponseWriter, r *http.Request, name string) {
+	writeProblem(w, r, *s.noEnvironment(callerOf(r), name))
+}
+
+func (s *Server) noEnvironment(who caller, name string) *api.Problem {
 	known := []string{}
 	for _, e := range s.opts.Engine.Environments() {
-		known = append(known, e.Name)
+		if who.mayRead(e.Name) {
+			known = append(known, e.Name)
+		}
 	}
 	hint := "there are: " + strings.Join(known, ", ")
 	if len(known) == 0 {
 		hint = "there is none yet"
 	}
-	writeProblem(w, r, api.Problem{
+	return &api.Problem{
 		Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no environment %q", name), Hint: hint, Known: known,
-	})
+	}
 }
 
 func (s *Server) drift(w http.ResponseWriter, r *http.Request) {
 	f := reconciler.Filter{Environment: r.PathValue("name")}
 	if f.Environment != "" {
-		if _, ok := s.opts.Engine.Environment(f.Environment); !ok {
+		if _, ok := s.opts.Engine.Environment(f.Environment); !ok || !callerOf(r).mayRead(f.Environment) {
 			s.unknown(w, r, f.Environment)
 			return
 		}
 	}
+	s.answerCached(w, r, func(ctx context.Context) (any, any, *api.Problem) {
+		report, err := s.driftReport(r.WithContext(ctx), f)
+		if err != nil {
+			return nil, nil, bad(err)
+		}
+		timeless := report
+		timeless.At = time.Time{} // the same report a moment later is the same
+		return report, timeless, nil
+	})
+}
+
+// driftReport is what a query asks for.
+func (s *Server) driftReport(r *http.Request, f reconciler.Filter) (reconciler.Report, error) {
 	query := r.URL.Query()
-	open, err := flag(query, "open")
-	if err != nil {
-		writeProblem(w, r, badRequest(err))
-		return
+	var err error
+	if f.OpenOnly, err = flag(query, "open"); err != nil {
+		return reconciler.Report{}, err
 	}
 	since, err := duration(query.Get("since"), "since")
-	if err != nil {
-		writeProblem(w, r, badRequest(err))
-		return
+	if err == nil {
+		err = oneOf(query, "severity", drift.Severities...)
 	}
-	f.OpenOnly = open
+	if err != nil {
+		return reconciler.Report{}, err
+	}
 	report := s.report(f, since)
 	if since > 0 {
 		report = s.withEnded(r, report, f, s.opts.Now().Add(-since))
 	}
-	if err := grouped(&report, query); err != nil {
-		writeProblem(w, r, badRequest(err))
-		return
+	report = callerOf(r).readable(report)
+	if severity := query.Get("severity"); severity != "" {
+		report.Episodes = slices.DeleteFunc(slices.Clone(report.Episodes), func(e drift.Episode) bool { return string(e.Severity) != severity })
 	}
-	writeJSON(w, r, http.StatusOK, report)
+	if err := grouped(&report, query); err != nil {
+		return report, err
+	}
+	report.Episodes, report.Next, err = page(query, report.Episodes, 0, func(e drift.Episode) string { return e.ID })
+	report.Episodes = orEmpty(report.Episodes)
+	return report, err
 }
 
 // grouped puts a report's episodes together, where that is asked for: then they

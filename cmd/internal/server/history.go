@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -112,7 +113,7 @@ func (s *Server) runs(w http.ResponseWriter, r *http.Request) {
 	}
 	query := r.URL.Query()
 	page, err := s.opts.Ledger.Runs(r.Context(), ledger.RunQuery{
-		Environment: query.Get("environment"), Object: query.Get("object"), Before: query.Get("before"),
+		Environment: query.Get("environment"), Object: query.Get("object"), Before: pageOf(query),
 		Since: q.since, Limit: q.limit,
 	})
 	answer(w, r, page, err)
@@ -138,7 +139,7 @@ func (s *Server) actions(w http.ResponseWriter, r *http.Request) {
 	}
 	query := r.URL.Query()
 	page, err := s.opts.Ledger.Actions(r.Context(), ledger.ActionQuery{
-		Environment: query.Get("environment"), Before: query.Get("before"), Since: q.since, Limit: q.limit,
+		Environment: query.Get("environment"), Before: pageOf(query), Since: q.since, Limit: q.limit,
 	})
 	answer(w, r, page, err)
 }
@@ -156,7 +157,7 @@ func (s *Server) driftHistory(w http.ResponseWriter, r *http.Request) {
 	}
 	episodes := ledger.EpisodeQuery{
 		Environment: query.Get("environment"), Manager: query.Get("manager"), Kind: query.Get("kind"),
-		Object: query.Get("object"), Before: query.Get("before"), Since: q.since, Limit: q.limit,
+		Object: query.Get("object"), Before: pageOf(query), Since: q.since, Limit: q.limit,
 	}
 	page, err := s.opts.Ledger.Episodes(r.Context(), episodes)
 	if err != nil {
@@ -281,3 +282,6 @@ func (s *Server) unhurried(w http.ResponseWriter) {
 	_ = c.SetReadDeadline(time.Time{})
 	_ = c.SetWriteDeadline(time.Now().Add(15 * time.Minute))
 }
+
+// pageOf is where a page of records begins; before is another word for it.
+func pageOf(query url.Values) string { return cmp.Or(query.Get("page"), query.Get("before")) }

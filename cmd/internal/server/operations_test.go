@@ -36,7 +36,16 @@ func (o operation) id() string {
 var queries = map[string]string{
 	"after":       "id of the event or answer seen last; the header Last-Event-ID comes first",
 	"approve":     "hash of the plan whose held operations are to be carried out",
-	"before":      "next of the page before",
+	"before":      "another word for page",
+	"health":      "how it works, in one word",
+	"label":       "a label of the spec, as in team or team=shop; may be there several times",
+	"name":        "a part of the name; of environments also a pattern, as in prod-*",
+	"namespace":   "namespace of objects",
+	"page":        "next of the page before",
+	"severity":    "how bad drift is",
+	"source":      "name of a source",
+	"sync":        "how it stands, in one word",
+	"target":      "name of a target",
 	"environment": "name of an environment; a resync takes several",
 	"expand":      "also list the episodes of a grouped report",
 	"field":       "path of a field",
@@ -60,7 +69,8 @@ func of[T any]() reflect.Type { return reflect.TypeFor[T]() }
 
 var (
 	resyncQuery  = []string{"wait", "verify", "approve", "through", "reason", "until"}
-	recordsQuery = []string{"environment", "since", "before", "limit"}
+	recordsQuery = []string{"environment", "since", "page", "before", "limit"}
+	pagedQuery   = []string{"page", "limit"}
 )
 
 const inEnvironment = api.PathEnvironments + "/{name}"
@@ -68,10 +78,10 @@ const inEnvironment = api.PathEnvironments + "/{name}"
 // operations are all calls of the API.
 var operations = []operation{
 	{method: "GET", path: api.PathOpenAPI, summary: "This document", answer: of[map[string]any]()},
-	{method: "GET", path: api.PathEnvironments, summary: "How all environments stand", answer: of[api.Environments]()},
+	{method: "GET", path: api.PathEnvironments, summary: "How all environments stand", query: append([]string{"source", "target", "sync", "health", "label", "name"}, pagedQuery...), answer: of[api.Environments]()},
 	{method: "GET", path: inEnvironment, summary: "How one environment stands", answer: of[reconciler.Status]()},
-	{method: "GET", path: inEnvironment + "/drift", summary: "What drifted in an environment", query: []string{"open", "since", "group", "expand"}, answer: of[reconciler.Report]()},
-	{method: "GET", path: api.PathDrift, summary: "What drifted", query: []string{"open", "since", "group", "expand"}, answer: of[reconciler.Report]()},
+	{method: "GET", path: inEnvironment + "/drift", summary: "What drifted in an environment", query: append([]string{"open", "since", "severity", "group", "expand"}, pagedQuery...), answer: of[reconciler.Report]()},
+	{method: "GET", path: api.PathDrift, summary: "What drifted", query: append([]string{"open", "since", "severity", "group", "expand"}, pagedQuery...), answer: of[reconciler.Report]()},
 	{method: "POST", path: inEnvironment + "/resync", summary: "Fetch and reconcile one environment", query: resyncQuery, body: of[api.ResyncRequest](), answer: of[api.Receipts](), later: true},
 	{method: "POST", path: api.PathResync, summary: "Fetch and reconcile several environments, or all", query: append([]string{"environment"}, resyncQuery...), body: of[api.ResyncRequest](), answer: of[api.Receipts](), later: true},
 	{method: "GET", path: api.PathLastResync, summary: "Receipts of the newest resync", answer: of[api.Receipts]()},
@@ -82,6 +92,14 @@ var operations = []operation{
 	{method: "GET", path: api.PathLedger, summary: "How the ledger is", answer: of[ledger.Stats]()},
 	{method: "POST", path: api.PathLedgerCheck, summary: "Look for damage in the ledger", answer: of[ledger.Report]()},
 	{method: "POST", path: api.PathLedgerBackup, summary: "A copy of the ledger", media: api.LedgerType},
+	{method: "GET", path: inEnvironment + "/objects", summary: "The objects of an environment, and how each stands", query: append([]string{"kind", "namespace", "name", "sync", "health"}, pagedQuery...), answer: of[api.Objects]()},
+	{method: "GET", path: api.PathTargets, summary: "How all targets stand", answer: of[api.Targets]()},
+	{method: "GET", path: api.PathTargets + "/{name}", summary: "How one target stands", answer: of[api.Target]()},
+	{method: "GET", path: api.PathPlans, summary: "What is held, by environment", query: append([]string{"environment"}, pagedQuery...), answer: of[api.Plans]()},
+	{method: "GET", path: api.PathHolds, summary: "Holds that count", query: append([]string{"environment"}, pagedQuery...), answer: of[api.HoldList]()},
+	{method: "GET", path: api.PathDecisions, summary: "Decisions about drift that count", query: append([]string{"environment"}, pagedQuery...), answer: of[api.DecisionList]()},
+	{method: "GET", path: api.PathDrift + "/{id}", summary: "One drift, with the history of its object", answer: of[api.DriftDetail]()},
+	{method: "GET", path: api.PathHealth, summary: "How well Holdfast itself is", answer: of[api.Health]()},
 	{method: "POST", path: api.PathHolds, summary: "Hold environments, an object, or everything", body: of[api.HoldRequest](), answer: of[api.Holds]()},
 	{method: "POST", path: api.PathHolds + "/{id}/end", summary: "End a hold", body: of[api.HoldChange](), answer: of[api.Holds]()},
 	{method: "POST", path: api.PathHolds + "/{id}/extend", summary: "Move the end of a hold", body: of[api.HoldChange](), answer: of[api.Holds]()},

@@ -65,6 +65,11 @@ type Options struct {
 	Metrics http.Handler
 	// Notifications tests receivers; nil means that there are none.
 	Notifications Notifications
+	// Lists serves objects, targets and what people decided; nil means that there
+	// are none.
+	Lists Lists
+	// Started is when the daemon was.
+	Started time.Time
 	// Events are what changes; nil means that nobody is told.
 	Events *events.Hub
 	// Webhooks receives what forges say; nil means that nobody does.
@@ -101,6 +106,8 @@ type Options struct {
 // Server answers. Create it with New.
 type Server struct {
 	opts Options
+	// answers are kept while they are current.
+	answers *answers
 	// limits bounds callers over TCP.
 	limits *limiter
 	// streams counts those of events that are open, and dropped those that were
@@ -118,7 +125,7 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Server{opts: o, limits: newLimiter(o.ChangesPerMinute, o.Now), heartbeat: heartbeat}
+	return &Server{opts: o, answers: newAnswers(), limits: newLimiter(o.ChangesPerMinute, o.Now), heartbeat: heartbeat}
 }
 
 // Serve answers on both listeners, of which one may be nil, until ctx ends, and
