@@ -28,8 +28,9 @@ type metrics struct {
 	ledgerNow func() ledger.Stats
 	// queueNow is how many runs wait, and for how long the oldest has.
 	queueNow func() (int, time.Duration)
-	// ran holds a token after a run that did or read much.
-	ran chan struct{}
+	// ran holds a token after a run that did or read much, and healed one after a
+	// drift that ended.
+	ran, healed chan struct{}
 }
 
 // short buckets reach from a millisecond to a minute: corrections take
@@ -54,7 +55,7 @@ func newMetrics(status func() []reconciler.Status, ledger func() ledger.Stats) *
 		polls:     counter("holdfast_source_polls_total", "Looks at a source, by outcome.", "source", "outcome"),
 		pollTime:  histogram("holdfast_source_poll_seconds", "How long looks at a source took.", "source"),
 		statusNow: status, ledgerNow: ledger,
-		ran: make(chan struct{}, 1),
+		ran: make(chan struct{}, 1), healed: make(chan struct{}, 1),
 	}
 	m.registry.MustRegister(m.runs, m.runTime, m.drifts, m.detect, m.resolved, m.resolve, m.polls, m.pollTime, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -70,10 +71,15 @@ func (m *metrics) RunEnded(r reconciler.Run) {
 	m.runs.WithLabelValues(r.Environment, string(r.Result)).Inc()
 	m.runTime.WithLabelValues(r.Environment).Observe(r.Seconds)
 	if r.Result != reconciler.Unchanged {
-		select {
-		case m.ran <- struct{}{}:
-		default:
-		}
+		signalOnce(m.ran)
+	}
+}
+
+// signalOnce leaves a token where none waits.
+func signalOnce(to chan<- struct{}) {
+	select {
+	case to <- struct{}{}:
+	default:
 	}
 }
 
@@ -90,6 +96,7 @@ func (m *metrics) DriftChanged(drift.Episode) {}
 func (m *metrics) DriftEnded(e drift.Episode) {
 	m.resolved.WithLabelValues(e.Environment, string(e.State)).Inc()
 	m.resolve.WithLabelValues(e.Environment).Observe(e.Ended.Sub(e.FirstSeen).Seconds())
+	signalOnce(m.healed)
 }
 
 func (m *metrics) polled(source string, took time.Duration, err error) {

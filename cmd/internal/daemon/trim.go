@@ -7,8 +7,13 @@ import (
 	"time"
 )
 
-// settle is how long no run may have done anything before memory is given back.
-const settle = 10 * time.Second
+// settle is how long no run may have done anything, and lull how long nothing may
+// have been put back, before memory is given back. What puts drift back is small,
+// and is to be there for the next.
+const (
+	settle = 10 * time.Second
+	lull   = time.Minute
+)
 
 // frugal makes the garbage collector trade processor time, of which a daemon that
 // is idle most of the time has plenty, for memory, unless GOGC says otherwise.
@@ -18,10 +23,10 @@ func frugal() {
 	}
 }
 
-// trim gives the memory of rendering and applying back to the system when a burst
-// of runs is over. By itself the runtime would keep it for minutes, as if the
-// next burst were due; a daemon like this one is idle most of the time.
-func trim(ctx context.Context, ran <-chan struct{}) error {
+// trim gives the memory of rendering, applying and starting back to the system when
+// a burst of work is over. By itself the runtime would keep it for minutes, as if
+// the next burst were due; a daemon like this one is idle most of the time.
+func trim(ctx context.Context, ran, healed <-chan struct{}) error {
 	quiet := time.NewTimer(settle)
 	defer quiet.Stop()
 	for {
@@ -30,8 +35,11 @@ func trim(ctx context.Context, ran <-chan struct{}) error {
 			return nil
 		case <-ran:
 			quiet.Reset(settle)
+		case <-healed:
+			quiet.Reset(lull)
 		case <-quiet.C:
 			debug.FreeOSMemory()
+			unmapProgram()
 		}
 	}
 }
