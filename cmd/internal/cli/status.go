@@ -17,16 +17,17 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var last bool
+	var last, watch bool
 	c := &cobra.Command{
 		Use: "status [ENV]", Short: "Show how the environments stand",
 		Long: `Show how the environments stand: revision, drift, last run, and what is in the way.
 
 Ends with 2 when an environment is not known to be clean: drifted, with changes
 that are held or only planned, removed from git, or not compared yet; and with 1
-when one failed, is stale, or no daemon answers.
+when one failed, is stale, or no daemon answers. With --watch it shows all again
+whenever something changes, until it is interrupted.
 ` + connectHelp + exitHelp,
-		Example: "  holdfast status\n  holdfast status prod\n  holdfast status --last-resync\n  holdfast status -o json",
+		Example: "  holdfast status\n  holdfast status prod\n  holdfast status --watch\n  holdfast status --last-resync\n  holdfast status -o json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.checkFormat(); err != nil {
@@ -36,20 +37,30 @@ when one failed, is stale, or no daemon answers.
 			switch {
 			case err != nil:
 				return err
+			case last && watch:
+				return invalid(usage{"--last-resync is about what has been", "leave --watch out"})
+			case watch:
+				return a.watch(c.Context(), client, api.EventsQuery{Environments: args}, func() error { return a.status(c.Context(), client, args) })
 			case last && len(args) > 0:
 				return invalid(usage{"--last-resync is about all environments", "leave the environment out"})
 			case last:
 				return a.statusLastResync(c.Context(), client)
-			case len(args) == 1:
-				return a.statusOne(c.Context(), client, args[0])
 			}
-			return a.statusAll(c.Context(), client)
+			return a.status(c.Context(), client, args)
 		},
 	}
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again whenever something changes")
 	c.Flags().BoolVar(&last, "last-resync", false, "show the receipts of the newest resync, by whomever")
 	a.addFormat(c)
 	a.addConnect(c)
 	return c
+}
+
+func (a *app) status(ctx context.Context, client *api.Client, names []string) error {
+	if len(names) == 1 {
+		return a.statusOne(ctx, client, names[0])
+	}
+	return a.statusAll(ctx, client)
 }
 
 func (a *app) statusAll(ctx context.Context, client *api.Client) error {
