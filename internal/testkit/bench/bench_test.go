@@ -15,7 +15,7 @@ import (
 
 func TestTheMixIsAsPromised(t *testing.T) {
 	count, spaces := map[string]int{}, map[string]int{}
-	for _, o := range mixed("set", 1000) {
+	for _, o := range mixed("set", 1000, namespaceCount) {
 		count[o.kind]++
 		spaces[o.namespace]++
 	}
@@ -30,7 +30,7 @@ func TestTheMixIsAsPromised(t *testing.T) {
 }
 
 func TestEveryEditLeavesTheDesiredState(t *testing.T) {
-	edits := pick(mixed("set", 200), 120)
+	edits := pick(mixed("set", 200, namespaceCount), 120)
 	seen, deeds := map[key]bool{}, map[deed]int{}
 	for _, e := range edits {
 		if seen[e.key()] {
@@ -42,18 +42,18 @@ func TestEveryEditLeavesTheDesiredState(t *testing.T) {
 		if e.broken(watch.Event{Type: watch.Modified, Object: live}) {
 			t.Errorf("%v as desired counts as broken", e.key())
 		}
-		if e.deed != destroy && !strings.Contains(string(e.patch()), `"`+e.guarded[len(e.guarded)-1]+`"`) {
+		if last := e.field()[len(e.field())-1]; e.deed != destroy && !strings.Contains(string(e.patch()), strings.ReplaceAll(last, "/", "~1")+`"`) {
 			t.Errorf("%v is edited by %s, which is not the guarded field", e.key(), e.patch())
 		}
 	}
-	if deeds[remove] != 12 || deeds[destroy] != 12 {
+	if deeds[remove] != 12 || deeds[destroy] != 12 || deeds[rescale] == 0 || deeds[reimage] == 0 {
 		t.Errorf("deeds: %v", deeds)
 	}
 }
 
 func TestAnEditEndsOnlyAfterItWasSeen(t *testing.T) {
 	tr := newTracker()
-	o := mixed("set", 1)[0]
+	o := mixed("set", 1, namespaceCount)[0]
 	a := tr.expect(edit{object: o})
 	event := func(value string) watch.Event {
 		live := newObject(aConfigMap, "set", o.namespace, o.name, map[string]any{"data": map[string]any{"value": value}})
@@ -120,11 +120,11 @@ func TestTheHistoryIsAsPromised(t *testing.T) {
 
 func TestParts(t *testing.T) {
 	for _, c := range []struct {
-		only         string
-		git, cluster bool
-	}{{"", true, true}, {"git", true, false}, {"cluster", false, true}} {
+		only                string
+		git, cluster, drift bool
+	}{{"", true, true, false}, {"git", true, false, false}, {"cluster", false, true, false}, {"drift", false, false, true}} {
 		o, err := parse([]string{"-only=" + c.only})
-		if err != nil || o.git != c.git || o.cluster != c.cluster {
+		if err != nil || o.git != c.git || o.cluster != c.cluster || o.drift != c.drift {
 			t.Errorf("-only=%s: %+v, %v", c.only, o, err)
 		}
 	}

@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"reflect"
+	"strconv"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -21,6 +22,8 @@ const (
 	change  deed = iota
 	remove       // a field
 	destroy      // the object
+	rescale      // a Deployment
+	reimage      // its container
 )
 
 // edit is one deed.
@@ -34,7 +37,8 @@ const strange = "changed"
 
 // pick chooses objects to edit, of all kinds in their proportions, each once: a
 // daemon may rightly slow down where one object is fought over. One in ten loses
-// a field, one in ten is deleted, the others get another value.
+// a field, one in ten is deleted, the others get another value; of the Deployments
+// among these, one in three is scaled and one gets another image.
 func pick(objects []object, n int) []edit {
 	random := rand.New(rand.NewPCG(1, 2)) // the same in every run
 	out := make([]edit, 0, n)
@@ -45,6 +49,10 @@ func pick(objects []object, n int) []edit {
 			e.deed = remove
 		case 7:
 			e.deed = destroy
+		default:
+			if e.kind == aDeployment.kind {
+				e.deed = []deed{change, rescale, reimage}[len(out)%3]
+			}
 		}
 		out = append(out, e)
 	}
@@ -58,7 +66,7 @@ func (e edit) carryOut(ctx context.Context, c dynamic.Interface) error {
 	if e.deed == destroy {
 		err = client.Delete(ctx, e.name, metav1.DeleteOptions{})
 	} else {
-		_, err = client.Patch(ctx, e.name, types.MergePatchType, e.patch(), metav1.PatchOptions{FieldManager: "kubectl-edit"})
+		_, err = client.Patch(ctx, e.name, types.JSONPatchType, e.patch(), metav1.PatchOptions{FieldManager: "kubectl-edit"})
 	}
 	if err != nil {
 		return fmt.Errorf("edit %s %s/%s: %w", e.kind, e.namespace, e.name, err)
@@ -66,29 +74,61 @@ func (e edit) carryOut(ctx context.Context, c dynamic.Interface) error {
 	return nil
 }
 
+// field is what is edited; a number is a place in a list.
+func (e edit) field() []string {
+	switch e.deed {
+	case rescale:
+		return []string{"spec", "replicas"}
+	case reimage:
+		return []string{"spec", "template", "spec", "containers", "0", "image"}
+	}
+	return e.guarded
+}
+
 func (e edit) patch() []byte {
-	var value any = strange
-	if e.kind == aSecret.kind {
-		value = []byte(strange)
+	op := map[string]any{"op": "replace", "value": strange}
+	switch {
+	case e.deed == remove:
+		op = map[string]any{"op": "remove"}
+	case e.deed == rescale:
+		op["value"] = 1
+	case e.kind == aSecret.kind:
+		op["value"] = []byte(strange)
 	}
-	if e.deed == remove {
-		value = nil
+	path := ""
+	for _, step := range e.field() {
+		path += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(step)
 	}
-	for i := len(e.guarded) - 1; i >= 0; i-- {
-		value = map[string]any{e.guarded[i]: value}
-	}
-	text, err := json.Marshal(value)
+	op["path"] = path
+	text, err := json.Marshal([]any{op})
 	if err != nil {
 		panic(err) // it is maps and text
 	}
 	return text
 }
 
-// asDesired tells whether the guarded field is as git has it.
-func (o object) asDesired(live *unstructured.Unstructured) bool {
-	want, _, _ := unstructured.NestedFieldNoCopy(o.content, o.guarded...)
-	got, _, _ := unstructured.NestedFieldNoCopy(live.Object, o.guarded...)
-	return reflect.DeepEqual(want, got)
+// asDesired tells whether the edited field is as git has it.
+func (e edit) asDesired(live *unstructured.Unstructured) bool {
+	return fmt.Sprint(valueAt(e.content, e.field())) == fmt.Sprint(valueAt(live.Object, e.field()))
+}
+
+// valueAt is nil where there is none.
+func valueAt(content any, path []string) any {
+	for _, step := range path {
+		switch c := content.(type) {
+		case map[string]any:
+			content = c[step]
+		case []any:
+			i, err := strconv.Atoi(step)
+			if err != nil || i >= len(c) {
+				return nil
+			}
+			content = c[i]
+		default:
+			return nil
+		}
+	}
+	return content
 }
 
 // broken tells whether an event shows the deed.

@@ -10,6 +10,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -41,27 +42,48 @@ type options struct {
 	// rest is how long the daemon is left alone before its memory is read.
 	rest time.Duration
 	out  string
-	// git and cluster are the parts.
-	git, cluster bool
-	quick        bool
+	// environments and quiet are how many environments the objects of the part
+	// drift are in, and how long nothing is to change there.
+	environments int
+	quiet        time.Duration
+	// git, cluster and drift are the parts.
+	git, cluster, drift bool
+	quick               bool
 }
 
 func parse(args []string) (options, error) {
-	o := options{edits: 120, repeats: 11, rest: time.Minute}
+	o := options{repeats: 11, rest: time.Minute}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	sizes := flags.String("objects", "1000,5000", "comma-separated `numbers` of objects to measure with")
+	sizes := flags.String("objects", "", "comma-separated `numbers` of objects to measure with (1000,5000; with -only drift 10000)")
+	flags.IntVar(&o.edits, "edits", 0, "`number` of foreign edits (120; with -only drift 500)")
+	flags.IntVar(&o.environments, "environments", 20, "`number` of environments, with -only drift")
+	flags.DurationVar(&o.quiet, "idle", time.Minute, "how `long` nothing is to change, with -only drift")
 	flags.BoolVar(&o.quick, "quick", false, "200 objects and a short rest: to see that it works, not to compare")
-	only := flags.String("only", "", "`part` to measure: git or cluster")
+	only := flags.String("only", "", "`part` to measure: git, cluster, or drift, which is measured only if it is named")
 	flags.StringVar(&o.out, "out", "bench.json", "`file` for the results")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	o.git, o.cluster = *only != "cluster", *only != "git"
-	if *only != "" && o.git && o.cluster {
-		return o, fmt.Errorf("-only: %q is neither git nor cluster", *only)
+	switch *only {
+	case "":
+		o.git, o.cluster = true, true
+	case "git":
+		o.git = true
+	case "cluster":
+		o.cluster = true
+	case "drift":
+		o.drift = true
+	default:
+		return o, fmt.Errorf("-only: %q is neither git nor cluster nor drift", *only)
 	}
+	*sizes = cmp.Or(*sizes, map[bool]string{false: "1000,5000", true: "10000"}[o.drift])
+	o.edits = cmp.Or(o.edits, map[bool]int{false: 120, true: 500}[o.drift])
 	if o.quick {
 		*sizes, o.rest = "200", 10*time.Second
+		o.edits, o.environments, o.quiet = min(o.edits, 40), min(o.environments, 4), min(o.quiet, 5*time.Second)
+	}
+	if o.environments < 2 {
+		return o, errors.New("-environments: there have to be two or more")
 	}
 	for text := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(text))
@@ -109,6 +131,13 @@ func run(ctx context.Context, args []string) error {
 		got, err := measureCluster(ctx, o)
 		if err != nil {
 			return err
+		}
+		all = append(all, got...)
+	}
+	if o.drift {
+		got, err := measureFleet(ctx, o)
+		if err != nil {
+			return fmt.Errorf("drift: %w", err)
 		}
 		all = append(all, got...)
 	}

@@ -24,7 +24,11 @@ const (
 // bench is one size being measured.
 type bench struct {
 	options
-	size    int
+	size int
+	// spaces is over how many namespaces the objects are spread; where each is true
+	// every one of them is an environment of its own.
+	spaces  int
+	each    bool
 	cluster *rig.Cluster
 	repo    *rig.Repo
 	daemon  *rig.Daemon
@@ -42,7 +46,7 @@ func measure(ctx context.Context, programs rig.Programs, size int, o options) (_
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	fmt.Printf("%d objects\n", size)
-	b := &bench{options: o, size: size, objects: mixed(ours, size)}
+	b := &bench{options: o, size: size, spaces: namespaceCount, objects: mixed(ours, size, namespaceCount)}
 	defer func() { err = errors.Join(err, b.close()) }()
 	if err := b.open(ctx, programs, dir); err != nil {
 		return nil, err
@@ -57,7 +61,7 @@ func (b *bench) open(ctx context.Context, programs rig.Programs, dir string) (er
 	if b.cluster, err = rig.StartCluster(ctx, programs.Sandbox, filepath.Join(dir, "sandbox")); err != nil {
 		return err
 	}
-	if b.repo, err = rig.NewRepo(filepath.Join(dir, "git"), "bench", repository(ours, b.objects)); err != nil {
+	if b.repo, err = rig.NewRepo(filepath.Join(dir, "git"), "bench", repository(ours, b.objects, b.spaces, b.each)); err != nil {
 		return err
 	}
 	b.mirror, err = gitrepo.Open(gitrepo.Options{Name: "bench", URL: b.repo.URL, Ref: "main", Dir: filepath.Join(dir, "mirror")})
@@ -123,7 +127,7 @@ func (b *bench) drift(ctx context.Context) error {
 	if err := settle(ctx, b.cluster); err != nil {
 		return err
 	}
-	raw, err := bareDrift(ctx, b.cluster, rawAfter, pick(mixed(rawAfter, b.size), b.edits))
+	raw, err := bareDrift(ctx, b.cluster, rawAfter, pick(mixed(rawAfter, b.size, b.spaces), b.edits))
 	if err != nil {
 		return fmt.Errorf("bare corrector: %w", err)
 	}

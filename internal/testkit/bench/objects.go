@@ -9,7 +9,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// namespaceCount is over how many namespaces the objects are spread.
+// namespaceCount is over how many namespaces the objects of one environment are
+// spread.
 const namespaceCount = 10
 
 // objectKind is a kind of object.
@@ -69,9 +70,9 @@ func (o object) file() (path, text string) {
 const mark = "example.com/bench"
 
 // namespaces are the namespaces of a set of objects.
-func namespaces(set string) []object {
+func namespaces(set string, spaces int) []object {
 	var out []object
-	for i := range namespaceCount {
+	for i := range spaces {
 		out = append(out, newObject(aNamespace, set, "", namespace(set, i), map[string]any{}))
 	}
 	return out
@@ -80,11 +81,12 @@ func namespaces(set string) []object {
 func namespace(set string, i int) string { return fmt.Sprintf("%s-%02d", set, i) }
 
 // mixed are n objects: of every 20, ten are ConfigMaps, four Deployments, three
-// Services, two Secrets and one a ServiceAccount.
-func mixed(set string, n int) []object {
+// Services, two Secrets and one a ServiceAccount. They are spread evenly over as
+// many namespaces.
+func mixed(set string, n, spaces int) []object {
 	out := make([]object, n)
 	for i := range n {
-		ns, name := namespace(set, i/20%namespaceCount), fmt.Sprintf("app-%05d", i)
+		ns, name := namespace(set, i/20%spaces), fmt.Sprintf("app-%05d", i)
 		switch k := i % 20; {
 		case k < 10:
 			out[i] = newObject(aConfigMap, set, ns, name, map[string]any{"data": map[string]any{
@@ -149,12 +151,21 @@ spec:
   path: objects
 `
 
-// repository is the files of a repository that holds the objects.
-func repository(set string, objects []object) map[string]string {
-	files := map[string]string{"environments/bench.yaml": spec}
-	for _, o := range namespaces(set) {
+// repository is the files of a repository that holds the objects: one environment
+// of them all, or where each is true one for each namespace.
+func repository(set string, objects []object, spaces int, each bool) map[string]string {
+	files := map[string]string{}
+	if !each {
+		files["environments/bench.yaml"] = spec
+	}
+	for _, o := range namespaces(set, spaces) {
+		folder := "namespaces"
+		if each {
+			folder = o.name
+			files["environments/"+o.name+".yaml"] = strings.NewReplacer("name: bench", "name: "+o.name, "path: objects", "path: objects/"+o.name).Replace(spec)
+		}
 		_, text := o.file()
-		files["objects/namespaces/"+o.name+".yaml"] = text
+		files["objects/"+folder+"/"+o.name+".yaml"] = text
 	}
 	for _, o := range objects {
 		path, text := o.file()

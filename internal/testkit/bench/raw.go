@@ -31,9 +31,9 @@ func applyOne(ctx context.Context, c dynamic.Interface, o object) error {
 
 // applyAll is the limit of a cold apply: the namespaces, then the objects, with
 // nothing decided and nothing looked at.
-func applyAll(ctx context.Context, c dynamic.Interface, set string, objects []object) (time.Duration, error) {
+func applyAll(ctx context.Context, c dynamic.Interface, set string, spaces int, objects []object) (time.Duration, error) {
 	began := time.Now()
-	for _, stage := range [][]object{namespaces(set), objects} {
+	for _, stage := range [][]object{namespaces(set, spaces), objects} {
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(atATime)
 		for _, o := range stage {

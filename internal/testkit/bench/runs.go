@@ -21,7 +21,7 @@ const coldTime = 10 * time.Minute
 // and other work on the machine comes and goes; the better of the two counts, so
 // that a disturbance never flatters.
 func (b *bench) coldApply(ctx context.Context) error {
-	if _, err := applyAll(ctx, b.cluster.Objects, warmUp, mixed(warmUp, 60)); err != nil {
+	if _, err := applyAll(ctx, b.cluster.Objects, warmUp, namespaceCount, mixed(warmUp, 60, namespaceCount)); err != nil {
 		return fmt.Errorf("raw: %w", err)
 	}
 	before, err := b.rawApply(ctx, rawBefore)
@@ -53,7 +53,7 @@ func (b *bench) rawApply(ctx context.Context, set string) (time.Duration, error)
 	if err := settle(ctx, b.cluster); err != nil {
 		return 0, err
 	}
-	took, err := applyAll(ctx, b.cluster.Objects, set, mixed(set, b.size))
+	took, err := applyAll(ctx, b.cluster.Objects, set, b.spaces, mixed(set, b.size, b.spaces))
 	if err != nil {
 		return 0, fmt.Errorf("raw: %w", err)
 	}
@@ -161,7 +161,7 @@ func (b *bench) commit(ctx context.Context) error {
 		return err
 	}
 	var times, fetches, applies []time.Duration
-	raw := mixed(rawAfter, b.size)
+	raw := mixed(rawAfter, b.size, b.spaces)
 	for i := range b.repeats {
 		// Every 20th object is a ConfigMap.
 		o, value := b.objects[i*20%b.size], "commit "+strconv.Itoa(i)
