@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -98,7 +100,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // a proxy must not keep what is small
-	out := &stream{w: w, control: http.NewResponseController(w)}
+	out := &stream{w: w, control: http.NewResponseController(w), patience: s.patience}
 	// It fails only where there is no connection, as in tests of a handler.
 	_ = out.control.SetReadDeadline(time.Time{})
 	out.begin(follower.At(), after, resumed, s.opts.Now())
@@ -127,7 +129,7 @@ func (s *Server) follow(ctx context.Context, out *stream, f *events.Follower, fi
 		}
 		out.send(entries, filter, f.At())
 	}
-	if out.err != nil && ctx.Err() == nil {
+	if errors.Is(out.err, os.ErrDeadlineExceeded) {
 		s.dropped.Add(1)
 	}
 }
@@ -136,8 +138,10 @@ func (s *Server) follow(ctx context.Context, out *stream, f *events.Follower, fi
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	buffer  []byte
-	err     error
+	// patience is how long the reader may take for what it is sent.
+	patience time.Duration
+	buffer   []byte
+	err      error
 }
 
 // begin says where the stream begins. The id makes a reader that is cut off at
@@ -176,7 +180,7 @@ func (o *stream) send(entries []events.Entry, filter eventFilter, at string) {
 
 func (o *stream) flush() {
 	// It fails only where there is no connection, as in tests of a handler.
-	_ = o.control.SetWriteDeadline(time.Now().Add(streamWrite))
+	_ = o.control.SetWriteDeadline(time.Now().Add(o.patience))
 	if _, o.err = o.w.Write(o.buffer); o.err == nil {
 		o.err = o.control.Flush()
 	}

@@ -111,10 +111,12 @@ type Server struct {
 	// limits bounds callers over TCP.
 	limits *limiter
 	// streams counts those of events that are open, and dropped those that were
-	// too slow; heartbeat is how often a quiet one says that it lives.
+	// too slow; heartbeat is how often a quiet one says that it lives, and patience
+	// how long its reader may take.
 	streams   atomic.Int32
 	dropped   atomic.Uint64
 	heartbeat time.Duration
+	patience  time.Duration
 	// heavy is held by the one call that may load the disk.
 	heavy sync.Mutex
 }
@@ -125,7 +127,7 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Server{opts: o, answers: newAnswers(), limits: newLimiter(o.ChangesPerMinute, o.Now), heartbeat: heartbeat}
+	return &Server{opts: o, answers: newAnswers(), limits: newLimiter(o.ChangesPerMinute, o.Now), heartbeat: heartbeat, patience: streamWrite}
 }
 
 // Serve answers on both listeners, of which one may be nil, until ctx ends, and

@@ -120,11 +120,14 @@ func TestTheHistoryIsAsPromised(t *testing.T) {
 
 func TestParts(t *testing.T) {
 	for _, c := range []struct {
-		only                string
-		git, cluster, drift bool
-	}{{"", true, true, false}, {"git", true, false, false}, {"cluster", false, true, false}, {"drift", false, false, true}} {
+		only                     string
+		git, cluster, drift, api bool
+	}{
+		{"", true, true, false, false}, {"git", true, false, false, false}, {"cluster", false, true, false, false},
+		{"drift", false, false, true, false}, {"api", false, false, false, true},
+	} {
 		o, err := parse([]string{"-only=" + c.only})
-		if err != nil || o.git != c.git || o.cluster != c.cluster || o.drift != c.drift {
+		if err != nil || o.git != c.git || o.cluster != c.cluster || o.drift != c.drift || o.api != c.api {
 			t.Errorf("-only=%s: %+v, %v", c.only, o, err)
 		}
 	}

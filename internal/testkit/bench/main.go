@@ -6,7 +6,8 @@
 // at a time; a corrector that knows nothing but one watch and one apply; one
 // listing of a repository's refs; one incremental fetch. Holdfast runs as a
 // process of its own, as it does in earnest. Following a repository is measured
-// against the git program.
+// against the git program. With -only api, runs are measured against themselves
+// while many read the API and follow its events.
 package main
 
 import (
@@ -46,20 +47,22 @@ type options struct {
 	// drift are in, and how long nothing is to change there.
 	environments int
 	quiet        time.Duration
-	// git, cluster and drift are the parts.
-	git, cluster, drift bool
-	quick               bool
+	// pairs is how often the API is left alone and read, in turn, in the part api.
+	pairs int
+	// git, cluster, drift and api are the parts.
+	git, cluster, drift, api bool
+	quick                    bool
 }
 
 func parse(args []string) (options, error) {
-	o := options{repeats: 11, rest: time.Minute}
+	o := options{repeats: 11, rest: time.Minute, pairs: 3}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	sizes := flags.String("objects", "", "comma-separated `numbers` of objects to measure with (1000,5000; with -only drift 10000)")
 	flags.IntVar(&o.edits, "edits", 0, "`number` of foreign edits (120; with -only drift 500)")
 	flags.IntVar(&o.environments, "environments", 20, "`number` of environments, with -only drift")
 	flags.DurationVar(&o.quiet, "idle", time.Minute, "how `long` nothing is to change, with -only drift")
 	flags.BoolVar(&o.quick, "quick", false, "200 objects and a short rest: to see that it works, not to compare")
-	only := flags.String("only", "", "`part` to measure: git, cluster, or drift, which is measured only if it is named")
+	only := flags.String("only", "", "`part` to measure: git, cluster, or drift or api, which are measured only if they are named")
 	flags.StringVar(&o.out, "out", "bench.json", "`file` for the results")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -73,13 +76,15 @@ func parse(args []string) (options, error) {
 		o.cluster = true
 	case "drift":
 		o.drift = true
+	case "api":
+		o.api = true
 	default:
-		return o, fmt.Errorf("-only: %q is neither git nor cluster nor drift", *only)
+		return o, fmt.Errorf("-only: %q is none of git, cluster, drift and api", *only)
 	}
 	*sizes = cmp.Or(*sizes, map[bool]string{false: "1000,5000", true: "10000"}[o.drift])
 	o.edits = cmp.Or(o.edits, map[bool]int{false: 120, true: 500}[o.drift])
 	if o.quick {
-		*sizes, o.rest = "200", 10*time.Second
+		*sizes, o.rest, o.pairs = "200", 10*time.Second, 1
 		o.edits, o.environments, o.quiet = min(o.edits, 40), min(o.environments, 4), min(o.quiet, 5*time.Second)
 	}
 	if o.environments < 2 {
@@ -102,7 +107,7 @@ func measureCluster(ctx context.Context, o options) (all results, err error) {
 		return nil, err
 	}
 	for _, n := range o.sizes {
-		got, err := measure(ctx, programs, n, o)
+		got, err := measureSize(ctx, programs, n, o, (*bench).all)
 		if err != nil {
 			return nil, fmt.Errorf("%d objects: %w", n, err)
 		}
@@ -138,6 +143,13 @@ func run(ctx context.Context, args []string) error {
 		got, err := measureFleet(ctx, o)
 		if err != nil {
 			return fmt.Errorf("drift: %w", err)
+		}
+		all = append(all, got...)
+	}
+	if o.api {
+		got, err := measureAPI(ctx, o)
+		if err != nil {
+			return fmt.Errorf("api: %w", err)
 		}
 		all = append(all, got...)
 	}

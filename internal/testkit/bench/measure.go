@@ -38,8 +38,8 @@ type bench struct {
 	results results
 }
 
-// measure measures one size, on a fresh cluster.
-func measure(ctx context.Context, programs rig.Programs, size int, o options) (_ results, err error) {
+// measureSize takes measures of one size, on a fresh cluster.
+func measureSize(ctx context.Context, programs rig.Programs, size int, o options, take func(*bench, context.Context) error) (_ results, err error) {
 	dir, err := os.MkdirTemp("", "holdfast-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("make a folder: %w", err)
@@ -51,7 +51,7 @@ func measure(ctx context.Context, programs rig.Programs, size int, o options) (_
 	if err := b.open(ctx, programs, dir); err != nil {
 		return nil, err
 	}
-	if err := b.all(ctx); err != nil {
+	if err := take(b, ctx); err != nil {
 		return nil, errors.Join(err, fmt.Errorf("the end of the daemon's log:\n%s", b.daemon.LastLog()))
 	}
 	return b.results, nil

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/holdfast-gitops/holdfast/internal/testkit/demo/rig"
+	"github.com/holdfast-gitops/holdfast/reconciler"
+)
+
+const (
+	// apiSlower is how much longer a run may take while the API is read.
+	apiSlower = 1.1
+	// apiMemory is how much more may be resident then, in MB.
+	apiMemory = 40
+	// apiTime bounds one run.
+	apiTime = 10 * time.Minute
+	// dropTime bounds until those are dropped who do not read.
+	dropTime = 2 * time.Minute
+)
+
+// measureAPI measures each size on a cluster of its own.
+func measureAPI(ctx context.Context, o options) (all results, err error) {
+	programs, err := rig.Build(ctx, os.Stdout)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range o.sizes {
+		got, err := measureSize(ctx, programs, n, o, (*bench).underLoad)
+		if err != nil {
+			return nil, fmt.Errorf("%d objects: %w", n, err)
+		}
+		all = append(all, got...)
+	}
+	return all, nil
+}
+
+// underLoad has every object changed by a commit, again and again, in turn with the
+// API left alone and with it read. What counts is how long the runs take in the
+// middle, so that what else the machine does weighs on both.
+func (b *bench) underLoad(ctx context.Context) error {
+	if err := b.daemon.Start(); err != nil {
+		return err
+	}
+	if _, err := b.awaitFirst(ctx); err != nil {
+		return err
+	}
+	if _, _, err := b.changeAll(ctx, "warm up"); err != nil {
+		return err
+	}
+	var alone, read []time.Duration
+	var quietPeak, loadPeak int64
+	for i := range b.pairs {
+		took, peak, err := b.changeAll(ctx, fmt.Sprintf("alone %d", i))
+		if err != nil {
+			return err
+		}
+		alone, quietPeak = append(alone, took), max(quietPeak, peak)
+		l := startLoad(ctx, b.daemon.Listen, b.socket())
+		took, peak, err = b.changeAll(ctx, fmt.Sprintf("read %d", i))
+		if err == nil && i == b.pairs-1 {
+			err = b.awaitDropped(ctx)
+		}
+		l.stop()
+		if err != nil {
+			return err
+		}
+		read, loadPeak = append(read, took), max(loadPeak, peak)
+		fmt.Printf("    alone %.0f ms, read %.0f ms: %d requests, %d of them unchanged, %.1f ms in the middle, %.1f ms the slowest of a hundred; %d events\n",
+			millis(alone[i]), millis(read[i]), l.requests.Load(), l.unchanged.Load(), millis(median(l.times)), millis(percentile(l.times, 0.99)), l.events.Load())
+		if n := l.failed.Load(); n > 0 {
+			return fmt.Errorf("%d calls failed", n)
+		}
+	}
+	b.add(against("apply-while-read", median(read), median(alone), apiSlower))
+	if canReadMemory() {
+		b.add(within("memory-of-readers", max(0, float64(loadPeak-quietPeak)/1e6), "MB", apiMemory))
+	}
+	return nil
+}
+
+func (b *bench) socket() string { return filepath.Join(b.daemon.DataDir(), "holdfast.sock") }
+
+// changeAll commits another value to every object, and says how long the run took
+// that applied it, and what was resident at most.
+func (b *bench) changeAll(ctx context.Context, value string) (took time.Duration, peak int64, err error) {
+	files := map[string]string{}
+	for _, o := range b.objects {
+		meta := o.content["metadata"].(map[string]any)
+		meta["annotations"] = map[string]any{"example.com/team": "bench", "example.com/change": value}
+		path, text := o.file()
+		files[path] = text
+	}
+	if _, err := b.repo.Commit(files); err != nil {
+		return 0, 0, err
+	}
+	if err := settle(ctx, b.cluster); err != nil {
+		return 0, 0, err
+	}
+	m := watchMemory(b.daemon.PID())
+	runs, err := b.daemon.Client().Resync(ctx, apiTime)
+	m.stop()
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(runs) != 1 || runs[0].Result != reconciler.Applied || runs[0].Counts.Updated != b.size {
+		return 0, 0, fmt.Errorf("the run was to update %s objects: %+v", strconv.Itoa(b.size), runs)
+	}
+	return runs[0].Finished.Sub(runs[0].Started), m.most, nil
+}
+
+// awaitDropped makes events until those are dropped who do not read them.
+func (b *bench) awaitDropped(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, dropTime, errors.New("readers that stand still are not dropped"))
+	defer cancel()
+	for {
+		if _, err := b.daemon.Client().Resync(ctx, time.Minute); err != nil {
+			return errors.Join(err, context.Cause(ctx))
+		}
+		dropped, open, err := b.streams(ctx)
+		if err != nil {
+			return errors.Join(err, context.Cause(ctx))
+		}
+		if dropped >= stuckOnes {
+			fmt.Printf("    %d streams that nobody read were dropped, %d are open\n", dropped, open)
+			return nil
+		}
+	}
+}
+
+// streams are those of events, as the daemon says.
+func (b *bench) streams(ctx context.Context) (dropped, open int, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.daemon.Listen+"/api/v1/health", nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer res.Body.Close()
+	var health struct{ Streams struct{ Dropped, Open int } }
+	err = json.NewDecoder(res.Body).Decode(&health)
+	return health.Streams.Dropped, health.Streams.Open, err
+}

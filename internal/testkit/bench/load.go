@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The load of the API: so many readers, each asking so often, and so many streams
+// of events, of which some are never read. A dashboard that polls asks about once
+// a second; these ask four times as often.
+const (
+	loadReaders = 200
+	loadPace    = 250 * time.Millisecond
+	loadStreams = 50
+	stuckOnes   = 5
+)
+
+// loadPaths are read in turn, each with the tag of the answer before.
+var loadPaths = []string{
+	"/api/v1/environments", "/api/v1/environments/bench", "/api/v1/environments/bench/objects?limit=100", "/api/v1/drift",
+}
+
+// load is what callers do to the API meanwhile.
+type load struct {
+	base   string
+	client *http.Client
+	cancel context.CancelFunc
+	all    sync.WaitGroup
+
+	requests, unchanged, failed, events atomic.Int64
+	mu                                  sync.Mutex
+	times                               []time.Duration
+}
+
+// startLoad begins to read and to follow, until stop.
+func startLoad(ctx context.Context, address, socket string) *load {
+	ctx, cancel := context.WithCancel(ctx)
+	l := &load{
+		base: "http://" + address, cancel: cancel,
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: loadReaders + loadStreams, MaxIdleConns: loadReaders + loadStreams}},
+	}
+	for range loadReaders {
+		l.all.Go(func() { l.read(ctx) })
+	}
+	for range loadStreams - stuckOnes {
+		l.all.Go(func() { l.follow(ctx) })
+	}
+	for range stuckOnes {
+		l.all.Go(func() { l.hang(ctx, socket) })
+	}
+	return l
+}
+
+func (l *load) stop() {
+	l.cancel()
+	l.all.Wait()
+	l.client.CloseIdleConnections()
+}
+
+// read is one reader. They begin spread over the pace.
+func (l *load) read(ctx context.Context) {
+	tags := make([]string, len(loadPaths))
+	timer := time.NewTimer(rand.N(loadPace))
+	defer timer.Stop()
+	for i := rand.N(len(loadPaths)); ; i = (i + 1) % len(loadPaths) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		timer.Reset(loadPace)
+		began := time.Now()
+		unchanged, err := l.get(ctx, loadPaths[i], &tags[i])
+		if ctx.Err() != nil {
+			return
+		}
+		l.note(time.Since(began), unchanged, err)
+	}
+}
+
+func (l *load) note(took time.Duration, unchanged bool, err error) {
+	l.requests.Add(1)
+	switch {
+	case err != nil:
+		l.failed.Add(1)
+	case unchanged:
+		l.unchanged.Add(1)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.times = append(l.times, took)
+}
+
+func (l *load) get(ctx context.Context, path string, tag *string) (unchanged bool, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.base+path, nil)
+	if err != nil {
+		return false, err
+	}
+	if *tag != "" {
+		r.Header.Set("If-None-Match", *tag)
+	}
+	res, err := l.client.Do(r)
+	if err != nil {
+		return false, err
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		return false, err
+	}
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusNotModified {
+		return false, fmt.Errorf("%s: %s", path, res.Status)
+	}
+	*tag = res.Header.Get("ETag")
+	return res.StatusCode == http.StatusNotModified, nil
+}
+
+// follow is one stream that is read.
+func (l *load) follow(ctx context.Context) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.base+"/api/v1/events", nil)
+	if err != nil {
+		l.failed.Add(1)
+		return
+	}
+	res, err := l.client.Do(r)
+	if err != nil {
+		if ctx.Err() == nil {
+			l.failed.Add(1)
+		}
+		return
+	}
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		if bytes.HasPrefix(lines.Bytes(), []byte("event: ")) {
+			l.events.Add(1)
+		}
+	}
+	if ctx.Err() == nil { // the daemon ended it
+		l.failed.Add(1)
+	}
+}
+
+// hang asks for a stream and never reads it. It comes over the socket, whose
+// buffers do not grow, so that it stands still soon.
+func (l *load) hang(ctx context.Context, socket string) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err == nil {
+		defer conn.Close()
+		_, err = io.WriteString(conn, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	}
+	if err != nil {
+		l.failed.Add(1)
+		return
+	}
+	<-ctx.Done()
+}
