@@ -46,6 +46,8 @@ type Options struct {
 	Key []byte
 	// NoHoldAnnotation: the parents' hold annotation does not count.
 	NoHoldAnnotation bool
+	// NoEvents: objects that were put back get no Event.
+	NoEvents bool
 	// Holder names this daemon among those that want the target's lease, as in
 	// "host-1f2e3d". Without one no lease is needed to write.
 	Holder string
@@ -93,6 +95,8 @@ type Target struct {
 	objects  *kubelive.ObjectWatches
 	scalers  *scalers
 	health   *health
+	// announcer leaves events on objects that were put back.
+	announcer *announcer
 }
 
 // FieldManager is the manager of what belongs to no environment: parents.
@@ -113,7 +117,7 @@ func Open(o Options) (*Target, error) {
 		states:  states{objects: map[string]*unstructured.Unstructured{}},
 		parents: map[string]*parent{}, settled: map[string]settled{}, kinds: map[string]map[schema.GroupKind]bool{},
 		identities: map[string]string{}, clients: map[string]dynamic.Interface{}, yields: map[sources.ID][]string{},
-		told: map[string]string{}, conflicts: map[string]environment.Conflicts{}, health: newHealth(),
+		told: map[string]string{}, conflicts: map[string]environment.Conflicts{}, health: newHealth(), announcer: newAnnouncer(),
 	}
 	cluster, err := kubelive.Open(kubelive.Options{
 		Config: config, Namespaces: o.Namespaces, Changed: t.hint, Failed: o.Failed,
@@ -163,6 +167,7 @@ func (t *Target) Watch(ctx context.Context, changed func(reconciler.Hint)) error
 	all.Go(func() { _ = t.objects.Run(ctx) }) // it ends with ctx, and without an error
 	all.Go(func() { t.keepRecords(ctx) })
 	all.Go(func() { t.diagnose(ctx) })
+	all.Go(func() { t.announce(ctx) })
 	all.Go(func() { t.keepVerifying(ctx) })
 	return t.cluster.Run(ctx)
 }

@@ -56,7 +56,7 @@ func (d *decoder) checkDirectory(n *yamldoc.Node, t *Target, what string) {
 	if t.Directory == "" {
 		return
 	}
-	if t.Kubeconfig != "" || t.Context != "" || t.StateNamespace != "" || t.Concurrency != DefaultConcurrency {
+	if t.Kubeconfig != "" || t.Context != "" || t.StateNamespace != "" || t.Concurrency != DefaultConcurrency || !t.Events || !t.HoldAnnotation {
 		d.Fail(n, what+" is a directory, and has keys that are for a cluster", "beside directory, it may have a namespace, which is a folder")
 	}
 	if t.Directory == "/" {

@@ -99,6 +99,10 @@ type Target struct {
 	// StateNamespace is where the environments' parent objects live; empty is
 	// holdfast-system, or where the grants do not reach that, the context's.
 	StateNamespace string `json:"stateNamespace,omitempty"`
+	// Events: an object that was put back gets an Event that says so.
+	Events bool `json:"events"`
+	// HoldAnnotation: the annotation holdfast.dev/hold-until holds.
+	HoldAnnotation bool `json:"holdAnnotation"`
 	// Concurrency bounds the requests at a time.
 	Concurrency int `json:"concurrency"`
 }

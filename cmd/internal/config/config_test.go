@@ -38,8 +38,8 @@ func TestLoadReadsEverything(t *testing.T) {
 			TLS: TLS{CertFile: here + "/tls/tls.crt", KeyFile: here + "/tls/tls.key", ClientCAFile: here + "/tls/ca.crt"},
 		},
 		Targets: []Target{
-			{Name: "default", Kubeconfig: here + "/kube/config", Context: "prod", Namespace: "apps", StateNamespace: "holdfast-state", Concurrency: 5},
-			{Name: "edge", Concurrency: DefaultConcurrency},
+			{Name: "default", Kubeconfig: here + "/kube/config", Context: "prod", Namespace: "apps", StateNamespace: "holdfast-state", Concurrency: 5, Events: true, HoldAnnotation: true},
+			{Name: "edge", Concurrency: DefaultConcurrency, Events: true, HoldAnnotation: true},
 		},
 		Sources: []Source{{
 			Name: "shop", URL: "https://git.example.org/shop.git", Ref: "main", Interval: time.Minute, Timeout: 10 * time.Second,
@@ -113,7 +113,7 @@ func TestLoadFillsInDefaults(t *testing.T) {
 		Listen: DefaultListen, DataDir: "/data", Installation: DefaultInstallation, Log: Log{Level: "info", Format: "auto"},
 		Ledger:  Ledger{MaxDays: DefaultLedgerDays, MaxMiB: DefaultLedgerMiB},
 		Server:  Server{ChangesPerMinute: DefaultChangesPerMinute},
-		Targets: []Target{{Name: "default", Concurrency: DefaultConcurrency}},
+		Targets: []Target{{Name: "default", Concurrency: DefaultConcurrency, Events: true, HoldAnnotation: true}},
 		Sources: []Source{{
 			Name: "shop", URL: "https://git.example.org/shop.git", Interval: DefaultInterval, Timeout: DefaultTimeout,
 			Environments: DefaultEnvironments, Credentials: Credentials{TokenFile: here + "/token"},

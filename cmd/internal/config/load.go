@@ -60,7 +60,7 @@ func defaults() Config {
 }
 
 func defaultTarget() Target {
-	return Target{Name: DefaultTarget, Concurrency: DefaultConcurrency}
+	return Target{Name: DefaultTarget, Concurrency: DefaultConcurrency, Events: true, HoldAnnotation: true}
 }
 
 func (d *decoder) config(root *yamldoc.Node, c *Config) {
@@ -142,6 +142,8 @@ func (d *decoder) targets(n *yamldoc.Node) []Target {
 			d.labelField("namespace", what+".", &t.Namespace),
 			d.labelField("stateNamespace", what+".", &t.StateNamespace),
 			d.boolField("allowExec", what+".", &t.AllowExec),
+			d.boolField("events", what+".", &t.Events),
+			d.boolField("holdAnnotation", what+".", &t.HoldAnnotation),
 			d.countField("concurrency", what+".", maxConcurrency, &t.Concurrency),
 		)
 		d.unique(e, &t.Name, what, seen)

@@ -102,7 +102,8 @@ func openCluster(c config.Target, cfg config.Config, version string, log zerolog
 		Name:         c.Name, Config: rc, StateNamespace: state, CreateState: watched == nil,
 		Namespaces: watched, Installation: cfg.Installation, Holder: holder, Version: version,
 		Concurrency: c.Concurrency, Baselines: filepath.Join(dir, c.Name+".baselines"), Key: key,
-		Failed: func(err error) { log.Warn().Err(err).Str("target", c.Name).Msg("target") },
+		Failed:   func(err error) { log.Warn().Err(err).Str("target", c.Name).Msg("target") },
+		NoEvents: !c.Events, NoHoldAnnotation: !c.HoldAnnotation,
 	})
 	out.backend, out.driver = cluster, cluster
 	return out, err
