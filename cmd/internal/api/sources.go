@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/holdfast-gitops/holdfast/cmd/internal/forge"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
 
@@ -28,6 +29,8 @@ type Source struct {
 	URL string `json:"url"`
 	// MovedTo is where the server redirects to, which should become the URL.
 	MovedTo string `json:"movedTo,omitempty"`
+	// Web are the addresses of the repository's web pages, where they are known.
+	Web *forge.Templates `json:"web,omitempty"`
 	// Ref is what is followed: a ref, or a range of versions.
 	Ref string `json:"ref,omitempty"`
 	// Interval is how often the source is looked at, as in "30s".

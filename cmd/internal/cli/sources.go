@@ -142,6 +142,9 @@ func (a *app) sourceDetail(w io.Writer, s api.Source) {
 	if s.MovedTo != "" {
 		rows = append(rows, []string{"moved to", cell(s.MovedTo, 200)})
 	}
+	if page := commitPage(s); page != "" {
+		rows = append(rows, []string{"page", cell(page, 300)})
+	}
 	if s.Revision.Signer != "" {
 		rows = append(rows, []string{"signed by", cell(s.Revision.Signer, 160)})
 	}
@@ -172,6 +175,15 @@ func (a *app) sourceDetail(w io.Writer, s api.Source) {
 		fmt.Fprintf(w, "%-12s %s\n", rows[0], rows[1])
 	}
 	printSourceTroubles(w, s)
+}
+
+// commitPage is where the revision in force can be looked at; empty where no web
+// page is known.
+func commitPage(s api.Source) string {
+	if s.Web == nil || s.Revision.ID == "" {
+		return ""
+	}
+	return strings.ReplaceAll(s.Web.Commit, "{commit}", s.Revision.ID)
 }
 
 func (a *app) fetched(s api.Source) string {

@@ -139,6 +139,8 @@ type Source struct {
 	// looked for.
 	Implicit    *environment.Spec `json:"implicit,omitempty"`
 	Credentials Credentials       `json:"credentials,omitzero"`
+	// Forge is the host that the repository lives on.
+	Forge Forge `json:"forge,omitzero"`
 	Following
 	// SharedWith names the sources whose environments may take files from this
 	// one; "*" is all.

@@ -171,6 +171,7 @@ func (d *decoder) sources(n *yamldoc.Node) []Source {
 			d.durationField("timeout", what+".", minInterval, &s.Timeout),
 			d.textField("environments", what+".", &s.Environments),
 			on("credentials", func(n *yamldoc.Node) { d.credentials(n, what+".credentials", &s.Credentials) }),
+			on("forge", func(n *yamldoc.Node) { d.forge(n, what+".forge", s) }),
 			on("sharedWith", func(n *yamldoc.Node) { s.SharedWith = d.sharedWith(n, what+".sharedWith") }),
 			on("grants", func(n *yamldoc.Node) { s.Grants = d.grants(n, what+".grants") }),
 			on("keys", func(n *yamldoc.Node) { s.Keys = d.texts(n, what+".keys") }),
@@ -179,6 +180,7 @@ func (d *decoder) sources(n *yamldoc.Node) []Source {
 		d.unique(e, &s.Name, what, seen)
 		d.checkSource(e, s, what)
 		d.checkFollowing(e, s, what)
+		d.checkForge(s, what)
 	}
 	return out
 }

@@ -111,7 +111,7 @@ func Run(ctx context.Context, o Options) error {
 func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	options := server.Options{
 		Engine: d, Decider: d, Planner: d, Drifts: d, Audit: d, AuditTokenFile: d.opts.Config.Audit.TokenFile, Sources: d, Ledger: d.ledger, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
-		Version: d.opts.Version, Webhooks: d.webhooks(), Notifications: d, Events: d.events, Lists: d, Started: time.Now(),
+		Version: d.opts.Version, Webhooks: d.webhooks(), Notifications: d, Events: d.events, Lists: d, Links: d, Started: time.Now(),
 	}
 	if err := d.admit(&options); err != nil {
 		return errors.Join(err, tcp.Close(), socket.Close())

@@ -82,6 +82,9 @@ func (f *follower) status() api.Source {
 		Name: c.Name, Kind: kindOf(c), URL: cmp.Or(c.URL, c.Dir), Ref: cmp.Or(c.Ref, c.Semver), Interval: f.interval.String(),
 		Held: f.guard.heldNow(),
 	}
+	if repo, ok := c.Repo(); ok {
+		out.Web = repo.Templates()
+	}
 	if a, ok := f.source.(interface{ Address() string }); ok {
 		out.URL = a.Address()
 	}
