@@ -6,6 +6,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,10 +16,17 @@ import (
 
 // BaselineFile keeps baselines over restarts. Losing it costs one look at every
 // object and nothing else, so it is written behind: a crash may lose the newest,
-// whose objects are then looked at again.
+// whose objects are then looked at again. Beside it, under ".journal", is what
+// changed since it was written.
 type BaselineFile struct {
 	// Path is the file; its folder must exist.
 	Path string
+
+	journal journal
+	// size is that of the file, as far as it was written by this process.
+	size int64
+	// failed: what the last save took has not been written.
+	failed bool
 }
 
 type baselineRecord struct {
@@ -31,7 +39,7 @@ const formatVersion = 2
 
 // Load reads the baselines. A file that is missing, damaged or of another format
 // is an empty one: damaged is also returned as an error, to be told.
-func (f BaselineFile) Load() (map[sources.ID]Baseline, error) {
+func (f *BaselineFile) Load() (map[sources.ID]Baseline, error) {
 	file, err := os.Open(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -60,19 +68,43 @@ func (f BaselineFile) Load() (map[sources.ID]Baseline, error) {
 	for _, r := range records {
 		out[r.ID] = r.Baseline
 	}
+	var name string
+	if dec.Decode(&name) == nil { // a file of before there was a journal has none
+		journal{path: f.journalPath()}.replay(name, out)
+	}
 	return out, nil
 }
 
-// SaveIfChanged writes the index's baselines by rename, if any changed.
-func (f BaselineFile) SaveIfChanged(x *Index) error {
-	all, changed := x.baselines()
-	if !changed {
+func (f *BaselineFile) journalPath() string { return f.Path + ".journal" }
+
+// minJournal is how much is added before the file is written anew, in bytes.
+const minJournal = 1 << 20
+
+// SaveIfChanged writes those of the index's baselines that changed: into the
+// journal, or when that has become as large as the file, all of them into a new
+// one.
+func (f *BaselineFile) SaveIfChanged(x *Index) error {
+	changed := x.unsavedCount()
+	if changed == 0 && !f.failed {
 		return nil
 	}
-	records := make([]baselineRecord, 0, len(all))
-	for id, b := range all {
-		records = append(records, baselineRecord{id, b})
+	var err error
+	if f.journal.name != "" && f.journal.size < max(minJournal, f.size) && changed < manyChanged {
+		err = f.journal.add(x.takeUnsaved())
+	} else {
+		err = f.save(x.takeAll())
 	}
+	f.failed = err != nil
+	return err
+}
+
+// manyChanged is how many changes at once are no matter for the journal.
+const manyChanged = 2000
+
+// save writes a file by rename, and begins its journal.
+func (f *BaselineFile) save(records []baselineRecord) error {
+	f.journal = journal{path: f.journalPath()}
+	name := newName()
 	temp, err := os.CreateTemp(filepath.Dir(f.Path), ".baselines-*")
 	if err != nil {
 		return fmt.Errorf("save baselines: %w", err)
@@ -80,14 +112,17 @@ func (f BaselineFile) SaveIfChanged(x *Index) error {
 	defer os.Remove(temp.Name()) // gone already when all went well
 	zip := gzip.NewWriter(temp)
 	enc := gob.NewEncoder(zip)
-	err = errors.Join(enc.Encode(formatVersion), enc.Encode(records), zip.Close(), temp.Close())
-	if err == nil {
+	err = errors.Join(enc.Encode(formatVersion), enc.Encode(records), enc.Encode(name), zip.Close())
+	if at, err := temp.Seek(0, io.SeekCurrent); err == nil {
+		f.size = at
+	}
+	if err = errors.Join(err, temp.Close()); err == nil {
 		err = os.Rename(temp.Name(), f.Path)
 	}
 	if err != nil {
 		return fmt.Errorf("save baselines: %w", err)
 	}
-	return nil
+	return f.journal.begin(name)
 }
 
 // LoadKey reads the key for the digests of sensitive items, or makes one. A lost

@@ -41,7 +41,7 @@ type Cluster struct {
 	// Namespaces limits what is watched; nil is the whole cluster.
 	Namespaces []string
 
-	baselines BaselineFile
+	baselines *BaselineFile
 	failed    func(error)
 }
 
@@ -71,7 +71,7 @@ func Open(o Options) (*Cluster, error) {
 	return &Cluster{
 		Objects: objects, Metadata: meta, Mapper: NewMapper(disc), Index: index,
 		Watcher:    NewWatcher(meta, index, o.Namespaces),
-		Namespaces: o.Namespaces, baselines: o.Baselines, failed: o.Failed,
+		Namespaces: o.Namespaces, baselines: &o.Baselines, failed: o.Failed,
 	}, nil
 }
 

@@ -87,15 +87,16 @@ type Index struct {
 	// versions counts, by environment, the times that anything was learned of
 	// its objects.
 	versions map[string]uint64
-	// dirty counts changes to baselines since the last save.
-	dirty bool
+	// unsaved are those whose baselines changed since the last save.
+	unsaved map[sources.ID]struct{}
 }
 
 // NewIndex makes an index that starts from saved baselines. Changed is called,
 // without locks held, for every object that may have drifted; it must not block.
 func NewIndex(saved map[sources.ID]Baseline, changed func(Hint)) *Index {
-	x := &Index{entries: make(map[sources.ID]*entry, len(saved)), versions: map[string]uint64{}, changed: changed}
+	x := &Index{entries: make(map[sources.ID]*entry, len(saved)), versions: map[string]uint64{}, unsaved: map[sources.ID]struct{}{}, changed: changed}
 	for id, b := range saved {
+		intern(&b.Record)
 		x.entries[id] = &entry{base: &b, environment: b.Environment}
 	}
 	return x
@@ -225,7 +226,7 @@ func (x *Index) EndWrite(id sources.ID) {
 
 // Wrote ends a write with the baseline that its response gave.
 func (x *Index) Wrote(id sources.ID, b Baseline) {
-	x.endWrite(id, func(e *entry) { x.setBaseline(e, b) })
+	x.endWrite(id, func(e *entry) { x.setBaseline(id, e, b) })
 }
 
 // Verified sets the baseline of an object that was read in full and found to be
@@ -233,7 +234,7 @@ func (x *Index) Wrote(id sources.ID, b Baseline) {
 func (x *Index) Verified(id sources.ID, b Baseline) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.setBaseline(x.entry(id), b)
+	x.setBaseline(id, x.entry(id), b)
 }
 
 // Deleted ends a write that deleted the object.
@@ -246,27 +247,33 @@ func (x *Index) Forget(id sources.ID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if e := x.entries[id]; e != nil && e.live == nil && e.writing == 0 {
-		delete(x.entries, id)
-		x.dirty = true
+		x.drop(id)
 		x.versions[e.environment]++
 	}
 }
 
-func (x *Index) setBaseline(e *entry, b Baseline) {
-	x.dirty = true
+// drop forgets an object. It needs x.mu.
+func (x *Index) drop(id sources.ID) {
+	delete(x.entries, id)
+	x.unsaved[id] = struct{}{}
+}
+
+func (x *Index) setBaseline(id sources.ID, e *entry, b Baseline) {
+	x.unsaved[id] = struct{}{}
 	x.versions[e.environment]++
 	x.versions[b.Environment]++
+	intern(&b.Record)
 	e.base, e.environment, e.expectGone, e.doubted = &b, b.Environment, false, false
 	// The response is newer than what the watch brought, unless the watch has
 	// overtaken it: with a later state, or with the news that it is gone.
 	overtaken := e.live != nil && newer(e.live.ResourceVersion, b.ResourceVersion) ||
 		e.goneAt != "" && newer(e.goneAt, b.ResourceVersion)
 	if !overtaken {
-		live := b.Record
-		e.live, e.goneAt = &live, ""
+		e.live, e.goneAt = &e.base.Record, ""
 	} else {
 		e.touched = true
 	}
+	e.share()
 }
 
 func (x *Index) endWrite(id sources.ID, change func(*entry)) {
@@ -290,8 +297,7 @@ func (x *Index) judge(id sources.ID, e *entry) (Hint, bool) {
 		return Hint{}, false
 	}
 	if e.live == nil && (e.expectGone || e.base == nil) {
-		delete(x.entries, id)
-		x.dirty = true
+		x.drop(id)
 		return Hint{}, false
 	}
 	if v := e.verdict(); v == Suspect || v == Gone {
@@ -320,7 +326,9 @@ func (x *Index) observe(id sources.ID, r Record) {
 		x.mu.Unlock()
 		return
 	}
+	intern(&r)
 	e.live, e.goneAt, e.touched = &r, "", e.writing > 0
+	e.share()
 	// What we applied stays ours to look after, whatever label it got since.
 	if e.base != nil {
 		e.environment = e.base.Environment
@@ -396,27 +404,45 @@ func (x *Index) ForgetAbsent(environment string) {
 	defer x.mu.Unlock()
 	for id, e := range x.entries {
 		if e.environment == environment && e.live == nil && e.writing == 0 {
-			delete(x.entries, id)
-			x.dirty = true
+			x.drop(id)
 		}
 	}
 	x.versions[environment]++
 }
 
-// baselines copies what is to be saved, and whether anything changed since the
-// last call.
-func (x *Index) baselines() (map[sources.ID]Baseline, bool) {
+// unsavedCount is how many baselines changed since the last save.
+func (x *Index) unsavedCount() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.dirty {
-		return nil, false
+	return len(x.unsaved)
+}
+
+// takeUnsaved copies what changed since it or takeAll was last called.
+func (x *Index) takeUnsaved() []baselineRecord {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := make([]baselineRecord, 0, len(x.unsaved))
+	for id := range x.unsaved {
+		r := baselineRecord{ID: id}
+		if e := x.entries[id]; e != nil && e.base != nil {
+			r.Baseline = *e.base
+		}
+		out = append(out, r)
 	}
-	x.dirty = false
-	out := make(map[sources.ID]Baseline, len(x.entries))
+	x.unsaved = map[sources.ID]struct{}{}
+	return out
+}
+
+// takeAll copies all that is to be saved.
+func (x *Index) takeAll() []baselineRecord {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := make([]baselineRecord, 0, len(x.entries))
 	for id, e := range x.entries {
 		if e.base != nil {
-			out[id] = *e.base
+			out = append(out, baselineRecord{id, *e.base})
 		}
 	}
-	return out, true
+	x.unsaved = map[sources.ID]struct{}{}
+	return out
 }

@@ -1,6 +1,7 @@
 package kubelive
 
 import (
+	"bytes"
 	"os"
 	"testing"
 
@@ -168,6 +169,75 @@ func TestBaselineFileKeepsBaselines(t *testing.T) {
 	if got, err := f.Load(); err == nil || len(got) != 0 {
 		t.Errorf("truncated file: %v, %v; want an error and no baselines", got, err)
 	}
+}
+
+// What changes after the file was written goes into its journal, and comes back
+// with it, as far as the journal was written.
+func TestJournalKeepsWhatChanged(t *testing.T) {
+	f := BaselineFile{Path: t.TempDir() + "/b"}
+	x := NewIndex(nil, func(Hint) {})
+	ids := make([]sources.ID, 5)
+	save := func(i int, version string) {
+		t.Helper()
+		ids[i] = sources.ID{Kind: "ConfigMap", Namespace: "web", Name: string(rune('a' + i))}
+		x.Verified(ids[i], Baseline{Record: record("1", version, 1, 1), Values: Digest{4}})
+		if err := f.SaveIfChanged(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(what string, versions ...string) {
+		t.Helper()
+		got, err := (&BaselineFile{Path: f.Path}).Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range versions {
+			if v := got[ids[i]].ResourceVersion; v != want {
+				t.Errorf("%s: object %d has version %q, want %q", what, i, v, want)
+			}
+		}
+	}
+	for i := range ids {
+		save(i, "10")
+	}
+	file, err := os.ReadFile(f.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	save(1, "11")
+	x.Deleted(ids[2])
+	x.vanished(ids[2], record("1", "12", 1, 1))
+	save(3, "12")
+	if now, err := os.ReadFile(f.Path); err != nil || !bytes.Equal(now, file) {
+		t.Errorf("one change wrote the whole file anew (%v)", err)
+	}
+	expect("journal", "10", "11", "", "12", "10")
+
+	whole, err := os.ReadFile(f.journalPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.journalPath(), whole[:len(whole)-3], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("a journal that was cut off", "10", "11", "10", "10", "10")
+	whole[len(whole)-3] ^= 1
+	if err := os.WriteFile(f.journalPath(), whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("a damaged journal", "10", "11", "10", "10", "10")
+
+	// A process that starts writes the file anew, without what the old journal says.
+	again := BaselineFile{Path: f.Path}
+	x.Verified(ids[4], Baseline{Record: record("1", "13", 1, 1)})
+	if err := again.SaveIfChanged(x); err != nil {
+		t.Fatal(err)
+	}
+	expect("a new file", "10", "11", "", "12", "13")
+	if err := os.WriteFile(f.journalPath(), whole[:len(whole)-3], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("the journal of another file", "10", "11", "", "12", "13")
 }
 
 func truncate(path string) error {
