@@ -229,6 +229,7 @@ func (s *Server) ledgerCheck(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.heavy.Unlock()
 	s.unhurried(w)
+	s.record(r, ledger.Action{Verb: "ledger-check"})
 	report, err := s.opts.Ledger.Check(r.Context())
 	answer(w, r, report, err)
 }
