@@ -272,6 +272,7 @@ func TestSecretsComeOutNowhere(t *testing.T) {
 		"app/a.yaml":          secret("left"), "app/b.yaml": secret("put-back"),
 	})
 	s.start()
+	heard := s.listen("")
 	s.settled(env, reconciler.Applied)
 	secrets := cms
 	secrets.Resource = "secrets"
@@ -292,6 +293,7 @@ func TestSecretsComeOutNowhere(t *testing.T) {
 		{"status", env, "-o", "json"}, {"history", env, "-o", "json"}, {"history", "--actions", "-o", "json"}, {"plan", env, "-o", "json"},
 		{"drift", env, "--expand"}, {"drift", env, "-o", "json"}, {"drift", env, "-o", "html", "--expand"}, {"drift", env, "-o", "csv"}, {"drift", env, "-o", "markdown"},
 		{"drift", env, "--since", "1h", "-o", "json"}, {"drift", "ignore", env, "Secret/" + ns + "/left"}, {"drift", "codify", env, "Secret/" + ns + "/left"},
+		{"objects", env, "-o", "json"}, {"targets", "-o", "json"},
 	} {
 		cmd := program(append(args, "--data-dir", filepath.Join(s.dir, "data"))...)
 		out, _ := cmd.CombinedOutput() // the codes are others' business
@@ -300,6 +302,11 @@ func TestSecretsComeOutNowhere(t *testing.T) {
 		}
 		said[strings.Join(args, " ")] = string(out)
 	}
+	events, err := json.Marshal(heard.events())
+	if err != nil || !strings.Contains(string(events), "drift.opened") {
+		t.Errorf("events %s, %v", events, err)
+	}
+	said["events"] = string(events)
 	s.stop()
 	for _, dir := range []string{filepath.Join(s.dir, "log"), filepath.Join(s.dir, "data", "ledger.db"), filepath.Join(s.dir, "data", "targets")} {
 		if err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
