@@ -43,7 +43,8 @@ func TestLoadReadsEverything(t *testing.T) {
 		},
 		Sources: []Source{{
 			Name: "shop", URL: "https://git.example.org/shop.git", Ref: "main", Interval: time.Minute, Timeout: 10 * time.Second,
-			Environments: "deploy/*/env.yaml", Credentials: Credentials{Username: "robot", PasswordFile: "/run/secrets/git"}, Grants: grants,
+			Environments: "deploy/*/env.yaml", Credentials: Credentials{Username: "robot", PasswordFile: "/run/secrets/git"},
+			Forge: Forge{Kind: "gitea", Page: "https://git.example.org/team/shop"}, Grants: grants,
 		}, {
 			Name: "platform", Dir: filepath.Dir(here) + "/platform", Interval: DefaultInterval, Timeout: DefaultTimeout,
 			Environments: DefaultEnvironments, Grants: grants,
