@@ -91,6 +91,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	d.events = events.New(events.Options{Environments: d.Environments, Environment: d.Environment, Sources: d.Sources})
+	d.metrics.registry.MustRegister(targetMetrics{d.Targets, d.events})
 	first, err := build(o.Config, o.Version, d.book, d.metrics, d.observer(), o.Logger)
 	if err != nil {
 		return err

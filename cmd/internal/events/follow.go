@@ -174,3 +174,14 @@ func (f *Follower) take() ([]Entry, <-chan struct{}, error) {
 	copy(out, rest) // the ring forgets its own
 	return out, h.more, nil
 }
+
+// Drop counts a reader that was too slow; it is to be closed, too.
+func (f *Follower) Drop() { f.hub.dropped.Add(1) }
+
+// Following is how many follow, and how many were dropped because they were too
+// slow.
+func (h *Hub) Following() (now int, dropped uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.followers, h.dropped.Load()
+}

@@ -54,6 +54,8 @@ type Hub struct {
 	epoch string
 	// version grows with everything that is told.
 	version atomic.Uint64
+	// dropped counts readers that were too slow.
+	dropped atomic.Uint64
 	// wake holds a token when there is something to make events of.
 	wake chan struct{}
 

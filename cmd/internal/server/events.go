@@ -124,13 +124,13 @@ func (s *Server) follow(ctx context.Context, out *stream, f *events.Follower, fi
 		entries, err := f.Next(wait)
 		cancel()
 		if err != nil { // it comes back, and is told to begin anew
-			s.dropped.Add(1)
+			f.Drop()
 			return
 		}
 		out.send(entries, filter, f.At())
 	}
 	if errors.Is(out.err, os.ErrDeadlineExceeded) {
-		s.dropped.Add(1)
+		f.Drop()
 	}
 }
 

@@ -20,7 +20,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 func (s *Server) healthNow() api.Health {
 	h := api.Health{
 		At: s.opts.Now(), Version: s.opts.Version, Started: s.opts.Started, Problems: []string{}, Runs: s.opts.Lists.Working(),
-		Streams: api.StreamsHealth{Open: int(s.streams.Load()), Max: maxStreams, Dropped: s.dropped.Load()},
+		Streams: api.StreamsHealth{Open: int(s.streams.Load()), Max: maxStreams},
 		Memory:  memoryNow(), Targets: []api.TargetHealth{}, Environments: map[reconciler.Sync]int{},
 		NotificationsWaiting: s.opts.Lists.NotificationsWaiting(),
 	}
@@ -29,6 +29,9 @@ func (s *Server) healthNow() api.Health {
 			h.Ready = err.Error()
 			h.Problems = append(h.Problems, "not ready: "+err.Error())
 		}
+	}
+	if s.opts.Events != nil {
+		_, h.Streams.Dropped = s.opts.Events.Following()
 	}
 	s.addLedgerHealth(&h)
 	for _, t := range s.opts.Lists.Targets() {

@@ -110,11 +110,9 @@ type Server struct {
 	answers *answers
 	// limits bounds callers over TCP.
 	limits *limiter
-	// streams counts those of events that are open, and dropped those that were
-	// too slow; heartbeat is how often a quiet one says that it lives, and patience
-	// how long its reader may take.
+	// streams counts those of events that are open; heartbeat is how often a quiet
+	// one says that it lives, and patience how long its reader may take.
 	streams   atomic.Int32
-	dropped   atomic.Uint64
 	heartbeat time.Duration
 	patience  time.Duration
 	// heavy is held by the one call that may load the disk.
