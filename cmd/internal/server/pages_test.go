@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -72,7 +73,7 @@ func TestPagesShowWhatIsKnown(t *testing.T) {
 	l.DriftChanged(f.episodes[1])
 	l.Record(ledger.Action{At: now, Actor: "ann", Verb: "hold", Environment: "prod", Subject: "all of it", Reason: "<em>why</em>"})
 	flushed(t, l)
-	h := testServer(f, Options{Version: "v1.2.3", Ledger: l, Sources: fakeSources{}}).Handler(true)
+	h := testServer(f, Options{Version: "v1.2.3", Ledger: l, Sources: fakeSources{}, Lists: listsOf(f), Ready: func() error { return errors.New("still starting") }}).Handler(true)
 	for target, parts := range map[string][]string{
 		"/": {
 			"<title>1 of 2 environments needs attention · Holdfast", `content="10"`, `href="/environments/prod"`, `href="/api/v1/environments"`,
@@ -83,21 +84,24 @@ func TestPagesShowWhatIsKnown(t *testing.T) {
 			"<title>prod failed · Holdfast</title>", "run-2", "0123abcd", "Namespace/web", "protected kind", "Pod web-1: ImagePullBackOff", "hint", "mend it",
 			"End hold", "Release", "Retry", "Let its objects go", "Approve plan 0123abcd", ".spec.replicas", "kubectl-scale", "tier=gold", "Head is ahead", "all of it",
 		},
-		"/environments/prod/history": {"run-1", "run-0", "all of it", "Who asked for what"},
-		"/environments/dev":          {"Nothing can be said of it now", "not compared yet"},
-		"/drift":                     {".spec.replicas", "kubectl-scale", "nothing can be said, not compared yet", "accepted", drift.Masked, "the whole object", "web/api.yaml", "1 open", `action="/do/revert"`},
-		"/drift?state=all&since=7d":  {`href="/drift/e2"`, "corrected"},
-		"/drift?environment=prod":    {`href="/drift/e1"`, `href="/api/v1/environments/prod/drift?expand=true&amp;group=cause&amp;open=true"`},
-		"/drift/e1":                  {"reverts now", "web/api.yaml:7", "Revert now", "Accept", "Codify", "2 times", drift.Masked, "manual"},
-		"/drift/e3":                  {"accepted until", "on &lt;purpose&gt;"},
-		"/runs/run-1":                {"on-call, socket", "250 ms", "Namespace/web", "Approve plan", "new-blue", "old-red", "and 3 more objects", drift.Masked, "forbidden", "web/a.yaml:5"},
-		"/runs/run-0":                {"ConfigMap/web/a"},
-		"/history":                   {"run-1", "run-0"},
-		"/history?kind=actions":      {"&lt;em&gt;why&lt;/em&gt;", "hold"},
-		"/history?kind=drift":        {"By manager", "noisiest", "/drift/e2"},
-		"/sources":                   {"https://git.example.com/shop.git", "does not descend", "Let it through", "failures in a row", "prod"},
-		"/targets":                   {"default", "12"},
-		"/health":                    {"Ledger", "Sight"},
+		"/environments/prod/history":          {"run-1", "run-0", "all of it", "Who asked for what"},
+		"/environments/dev":                   {"Nothing can be said of it now", "not compared yet"},
+		"/drift":                              {".spec.replicas", "kubectl-scale", "nothing can be said, not compared yet", "accepted", drift.Masked, "the whole object", "web/api.yaml", "1 open", `action="/do/revert"`},
+		"/drift?state=all&since=7d":           {`href="/drift/e2"`, "corrected"},
+		"/drift?environment=prod":             {`href="/drift/e1"`, `href="/api/v1/environments/prod/drift?expand=true&amp;group=cause&amp;open=true"`},
+		"/drift/e1":                           {"reverts now", "web/api.yaml:7", "Revert now", "Accept", "Codify", "2 times", drift.Masked, "manual"},
+		"/drift/e3":                           {"accepted until", "on &lt;purpose&gt;"},
+		"/runs/run-1":                         {"on-call, socket", "250 ms", "Namespace/web", "Approve plan", "new-blue", "old-red", "and 3 more objects", drift.Masked, "forbidden", "web/a.yaml:5"},
+		"/runs/run-0":                         {"ConfigMap/web/a"},
+		"/history":                            {"run-1", "run-0"},
+		"/history?kind=actions":               {"&lt;em&gt;why&lt;/em&gt;", "hold"},
+		"/history?kind=drift":                 {"By manager", "noisiest", "/drift/e2"},
+		"/sources":                            {"https://git.example.com/shop.git", "does not descend", "Let it through", "failures in a row", "prod"},
+		"/targets":                            {"default", "12", "https://cluster.example.com", "not all is seen", "forbidden", "holdfast-1", "&lt;lease&gt;", "2 watches", "42"},
+		"/health":                             {"Ledger", "not ready", "still starting", "waiting for a turn", "chat: 3", "Process", "40"},
+		"/environments/prod/objects":          {"web/held", "waits", "held by ann", "no &lt;i&gt;pods", `href="/drift/e1"`, `href="/runs/run-1"`, "kustomize", "Deployment.apps"},
+		"/environments/prod/objects?by=layer": {"web/a.yaml (kustomize)"},
+		"/environments/prod/objects?sync=drifted&by=namespace": {"Deployment/web/api"},
 	} {
 		res := ask(t, h, "GET", target)
 		page := text(t, res)
@@ -124,6 +128,49 @@ func TestPagesShowWhatIsKnown(t *testing.T) {
 	}
 }
 
+// pageLists has what the pages list beside the engine's.
+type pageLists struct {
+	*fakeLists
+	engine *fakeEngine
+}
+
+func listsOf(f *fakeEngine) pageLists {
+	hold := sources.ID{Kind: "ConfigMap", Namespace: "web", Name: "held"}
+	return pageLists{engine: f, fakeLists: &fakeLists{
+		targets: []api.Target{{Name: "default", Environments: 2, LagSeconds: 3, TargetReport: reconciler.TargetReport{
+			Driver: "kubernetes", Address: "https://cluster.example.com", Ours: true, Objects: 12, Holder: "holdfast-1", LeaseProblem: "the <lease> is away",
+			Watches:  []reconciler.TargetWatch{{Kind: "Deployment.apps", Of: "metadata", Heard: now, Synced: true}, {Kind: "Secret", Of: "metadata", Problem: "forbidden"}},
+			Requests: reconciler.TargetRequests{Total: map[string]int64{"get": 40, "patch": 2}}, Problems: []string{"<b>dim</b>"},
+		}}},
+		objects: []reconciler.Object{
+			{Object: hold, Sync: reconciler.ObjectWaits, Why: "held by ann", Health: reconciler.HealthUnknown, Origin: sources.Origin{File: "web/a.yaml", Line: 2, Layer: "kustomize"}},
+			{Object: sources.ID{Group: "apps", Kind: "Deployment", Namespace: "web", Name: "api"}, Sync: reconciler.ObjectDrifted, Drift: "e1", Health: reconciler.HealthFailed, Unready: "no <i>pods</i>", Run: "run-1", LastApplied: now},
+			{Object: sources.ID{Kind: "Namespace", Name: "web"}, Sync: reconciler.ObjectSynced, Health: reconciler.HealthReady},
+		},
+	}}
+}
+
+func (l pageLists) Episode(id string) (drift.Episode, bool) {
+	for _, e := range l.engine.episodes {
+		if e.ID == id {
+			return e, true
+		}
+	}
+	return drift.Episode{}, false
+}
+
+func (l pageLists) Decided(context.Context) reconciler.Decided {
+	var out reconciler.Decided
+	for _, e := range l.engine.episodes {
+		if e.Decision != nil {
+			d := *e.Decision
+			d.Object = e.Object
+			out.Decisions = append(out.Decisions, reconciler.EnvironmentDecision{Environment: e.Environment, Decision: d})
+		}
+	}
+	return out
+}
+
 // fakeSources has one source in trouble.
 type fakeSources struct{}
 
@@ -143,7 +190,7 @@ func (fakeSources) Sources() []api.Source {
 func TestPagesOfNothing(t *testing.T) {
 	h := testServer(newFake(), Options{}).Handler(false)
 	for target, part := range map[string]string{
-		"/": "No environment yet", "/drift": "No open drift", "/history": "keeps no ledger", "/sources": "No source", "/targets": "No target", "/health": "Sight",
+		"/": "No environment yet", "/drift": "No open drift", "/history": "keeps no ledger", "/sources": "No source", "/targets": "No target", "/health": "Holdfast itself",
 	} {
 		res := ask(t, h, "GET", target)
 		if page := text(t, res); res.StatusCode != 200 || !strings.Contains(page, part) {
@@ -191,7 +238,7 @@ func TestOverviewOfManyEnvironmentsStaysSmall(t *testing.T) {
 		f.episodes = append(f.episodes, drifted("env-007", time.Time{}))
 	}
 	page := text(t, ask(t, testServer(f, Options{}).Handler(false), "GET", "/"))
-	if n := strings.Count(page, "<tr id="); n != 500 {
+	if n := strings.Count(page, `<tr id="env-`); n != 500 {
 		t.Errorf("%d rows", n)
 	}
 	if perRow := len(page) / 500; perRow > 1600 {

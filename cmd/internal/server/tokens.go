@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/server/dashboard"
 )
 
 // Role is what a caller may do; each may do what the lesser ones may.
@@ -195,16 +196,21 @@ func (s *Server) authorize(r *http.Request) (caller, api.Problem) {
 			Hint: "its log says why; the socket holdfast.sock in the data directory needs none",
 		}
 	}
+	return who, permitted(who, r)
+}
+
+// permitted says why a caller may not make a call; its status is 0 where it may.
+func permitted(who caller, r *http.Request) api.Problem {
 	if need := needed(r); who.role < need {
-		return who, api.Problem{
+		return api.Problem{
 			Status: http.StatusForbidden, Detail: fmt.Sprintf("the token %s has the role %s, and this needs %s", who.name, who.role, need),
 			Hint: "use a token with that role, or call over the socket holdfast.sock in the data directory",
 		}
 	}
 	if mutates(r) && who.environments != nil && !scopedPath(r.URL.Path) {
-		return who, notYours(who, "this is not about one of them")
+		return notYours(who, "this is not about one of them")
 	}
-	return who, api.Problem{}
+	return api.Problem{}
 }
 
 // needed is the role that a call needs.
@@ -220,7 +226,7 @@ func needed(r *http.Request) Role {
 
 // scopedPath reports whether the handler behind a path asks mayAll.
 func scopedPath(p string) bool {
-	return strings.HasPrefix(p, api.PathEnvironments+"/") || strings.HasPrefix(p, api.PathHolds) || p == api.PathResync
+	return strings.HasPrefix(p, api.PathEnvironments+"/") || strings.HasPrefix(p, api.PathHolds) || p == api.PathResync || dashboard.IsForm(p)
 }
 
 // mayAll reports whether the caller may change the environments, and answers if

@@ -12,6 +12,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,11 +38,16 @@ type Viewer struct {
 	// SignIn is where one may sign in, SignOut where a form signs out; empty where
 	// there is no such thing.
 	SignIn, SignOut string
+	// Sees reports whether the viewer may know of an environment; nil is of all.
+	Sees func(environment string) bool
 	// May reports whether the viewer may change an environment, MayAll whether what
 	// belongs to no environment. Nil is no.
 	May    func(environment string) bool
 	MayAll bool
 }
+
+// sees is Sees, nil or not.
+func (v Viewer) sees(environment string) bool { return v.Sees == nil || v.Sees(environment) }
 
 // may is May, nil or not.
 func (v Viewer) may(environment string) bool { return v.May != nil && v.May(environment) }
@@ -100,7 +106,14 @@ func (d *Dashboard) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /targets", d.targets)
 	mux.HandleFunc("GET /health", d.health)
 	mux.HandleFunc("POST /do/{verb}", d.do)
+	mux.HandleFunc("GET /series", d.series)
 	mux.HandleFunc("GET /assets/{name}", d.asset)
+}
+
+// IsForm reports whether a path takes forms: who may send one depends on what it
+// asks for, and the API decides.
+func IsForm(path string) bool {
+	return strings.HasPrefix(path, "/do/") || strings.HasPrefix(path, "/drift/") && strings.HasSuffix(path, "/codify")
 }
 
 // contentPolicy lets a page load and call what is ours and nothing else, and run
@@ -127,8 +140,6 @@ type page struct {
 	// Refresh is how often the page reloads where scripts do not run, in seconds;
 	// 0 is never.
 	Refresh int
-	// Summary counts environments and drift, for the bar on top.
-	Attention, OpenDrift int
 	// Body is what the page's own template shows.
 	Body any
 }
@@ -194,13 +205,14 @@ func about(name string, more ...string) string {
 	return "/api/v1/environments/" + url.PathEscape(name) + strings.Join(more, "")
 }
 
-// open are the drifts that nobody has decided about.
-func open(report reconciler.Report) []drift.Episode {
-	var out []drift.Episode
-	for _, e := range report.Episodes {
-		if e.Ended.IsZero() {
-			out = append(out, e)
-		}
-	}
-	return out
+// environments are those that the viewer may know of.
+func (d *Dashboard) environments(v Viewer) []reconciler.Status {
+	all := d.opts.Engine.Environments()
+	return slices.DeleteFunc(slices.Clone(all), func(s reconciler.Status) bool { return !v.sees(s.Name) })
+}
+
+// open is the drift that goes on, of what the viewer may know of.
+func (d *Dashboard) open(v Viewer, environment string) []drift.Episode {
+	report := d.opts.Engine.Drift(reconciler.Filter{Environment: environment, OpenOnly: true})
+	return slices.DeleteFunc(slices.Clone(report.Episodes), func(e drift.Episode) bool { return !e.Ended.IsZero() || !v.sees(e.Environment) })
 }

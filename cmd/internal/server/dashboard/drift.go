@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
 	"github.com/holdfast-gitops/holdfast/drift"
@@ -66,7 +65,7 @@ func (d *Dashboard) drift(w http.ResponseWriter, r *http.Request) {
 	}
 	b.Problem = problem
 	b.fill(report, d.opts.Viewer(r))
-	for _, s := range d.opts.Engine.Environments() {
+	for _, s := range d.environments(d.opts.Viewer(r)) {
 		b.Environments = append(b.Environments, s.Name)
 	}
 	d.show(w, r, http.StatusOK, "drift", d.newPage(r, "drift", driftTitle(b.Open), address, b))
@@ -124,23 +123,14 @@ type episodeBody struct {
 	Source string
 	// Rules would leave it alone for good, once they are committed.
 	Rules []string
-	// Earlier are further drifts of the object, Runs those that touched it.
-	Earlier []drift.Episode
-	Runs    []reconciler.Run
+	// Earlier are further drifts of the object, Decisions those about it that count,
+	// Runs those that touched it.
+	Earlier   []drift.Episode
+	Decisions []drift.Decision
+	Runs      []reconciler.Run
 	// Patch is what codify found, Refused why it found nothing.
 	Patch   *codify.Patch
 	Refused *problem
-}
-
-// findEpisode looks where the engine remembers, and then on record.
-func (d *Dashboard) findEpisode(r *http.Request, id string) (drift.Episode, bool) {
-	for _, e := range d.opts.Engine.Drift(reconciler.Filter{}).Episodes {
-		if e.ID == id {
-			return e, true
-		}
-	}
-	e, p := get[drift.Episode](d, r, api.PathDrift+"/"+url.PathEscape(id))
-	return e, p == nil && e.ID == id
 }
 
 func (d *Dashboard) episode(w http.ResponseWriter, r *http.Request) {
@@ -150,38 +140,22 @@ func (d *Dashboard) episode(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Dashboard) episodeOf(w http.ResponseWriter, r *http.Request) (episodeBody, bool) {
-	e, ok := d.findEpisode(r, r.PathValue("id"))
-	if !ok {
-		d.failed(w, r, "drift", problem{
-			Status: http.StatusNotFound, Detail: "there is no drift " + quoted(r.PathValue("id")), Hint: "records are deleted by age and size",
-		})
+	detail, problem := get[api.DriftDetail](d, r, api.PathDrift+"/"+url.PathEscape(r.PathValue("id")))
+	if problem != nil {
+		d.failed(w, r, "drift", *problem)
 		return episodeBody{}, false
 	}
-	b := episodeBody{Episode: e, May: d.opts.Viewer(r).may(e.Environment)}
+	e := detail.Episode
+	b := episodeBody{Episode: e, May: d.opts.Viewer(r).may(e.Environment), Earlier: detail.History, Decisions: detail.Decisions, Runs: detail.Runs}
 	if status, ok := d.opts.Engine.Environment(e.Environment); ok {
 		b.Source = status.Source
 	}
-	q := url.Values{"object": {e.Object.String()}}
 	if e.Ended.IsZero() {
-		if rules, p := get[api.IgnoreRules](d, r, twin(about(e.Environment, "/drift/ignore"), q)); p == nil {
+		if rules, p := get[api.IgnoreRules](d, r, twin(about(e.Environment, "/drift/ignore"), url.Values{"object": {e.Object.String()}})); p == nil {
 			b.Rules = rules.Rules
 		}
 	}
-	q.Set("environment", e.Environment)
-	q.Set("limit", "20")
-	if h, p := get[api.DriftHistory](d, r, twin(api.PathDriftHistory, q)); p == nil {
-		b.Earlier = slices.DeleteFunc(h.Episodes, func(other drift.Episode) bool { return other.ID == e.ID })
-	}
-	if h, p := get[runsPage](d, r, twin(api.PathRuns, q)); p == nil {
-		b.Runs = h.Runs
-	}
 	return b, true
-}
-
-// runsPage is what is needed of a page of runs.
-type runsPage struct {
-	Runs []reconciler.Run `json:"runs"`
-	Next string           `json:"next"`
 }
 
 func (d *Dashboard) showEpisode(w http.ResponseWriter, r *http.Request, b episodeBody) {

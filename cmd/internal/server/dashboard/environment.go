@@ -60,14 +60,14 @@ type environmentBody struct {
 // environmentOf prepares a page about an environment; it answers for one that
 // there is not.
 func (d *Dashboard) environmentOf(w http.ResponseWriter, r *http.Request, tab string) (environmentBody, bool) {
+	viewer := d.opts.Viewer(r)
 	status, ok := d.opts.Engine.Environment(r.PathValue("name"))
-	if !ok {
+	if !ok || !viewer.sees(status.Name) {
 		d.unknownEnvironment(w, r, r.PathValue("name"))
 		return environmentBody{}, false
 	}
-	b := environmentBody{Status: status, Tab: tab, Last: cmp.Or(status.LastRun, status.Earlier), May: d.opts.Viewer(r).may(status.Name)}
-	report := d.opts.Engine.Drift(reconciler.Filter{Environment: status.Name, OpenOnly: true})
-	b.Episodes, b.Unsure = open(report), report.Unsure[status.Name]
+	b := environmentBody{Status: status, Tab: tab, Last: cmp.Or(status.LastRun, status.Earlier), May: viewer.may(status.Name)}
+	b.Episodes, b.Unsure = d.open(viewer, status.Name), d.opts.Engine.Drift(reconciler.Filter{Environment: status.Name, OpenOnly: true}).Unsure[status.Name]
 	for i := range b.Episodes {
 		b.Sum.add(&b.Episodes[i])
 	}
@@ -105,7 +105,7 @@ func (d *Dashboard) environment(w http.ResponseWriter, r *http.Request) {
 		b.Source = &found
 	}
 	b.Events = d.events(r, b.Name)
-	b.Charts = d.chartsOf(r, b.Name)
+	b.Charts = seriesOf(b.Name)
 	q := url.Values{"environment": {b.Name}, "since": {"7d"}, "limit": {"1"}}
 	if h, p := get[api.DriftHistory](d, r, twin(api.PathDriftHistory, q)); p == nil {
 		b.Summary = &h.Summary
@@ -151,7 +151,7 @@ func (d *Dashboard) events(r *http.Request, environment string) []event {
 }
 
 func runEvent(r *reconciler.Run) event {
-	e := event{At: r.Finished, Kind: "run", Word: string(r.Result), Text: api.CountsText(r.Counts), By: r.Trigger.Reason.String(), To: "/runs/" + url.PathEscape(r.ID)}
+	e := event{At: r.Finished, Kind: "run", Word: string(r.Result), Text: did(r.Counts), By: r.Trigger.Reason.String(), To: "/runs/" + url.PathEscape(r.ID)}
 	if r.Trigger.Actor != "" {
 		e.By += " by " + r.Trigger.Actor
 	}

@@ -61,7 +61,7 @@ func (d *Dashboard) functions() template.FuncMap {
 		"events":   eventTypes,
 		"spans":    func(texts ...string) []string { return texts },
 		"lasting":  lasting,
-		"int":      func(n int64) int { return int(n) },
+		"int64":    func(n uint64) int64 { return int64(n) },
 		"lines":    lines,
 		"swapped":  swapped,
 		"first":    func(c []drift.Change) []drift.Change { return c[:min(len(c), shownChanges)] },
@@ -184,8 +184,8 @@ func plural(n int, one string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	if strings.HasSuffix(one, "y") {
-		one = strings.TrimSuffix(one, "y") + "ie"
+	if strings.HasSuffix(one, "ch") {
+		one += "e"
 	}
 	return strconv.Itoa(n) + " " + one + "s"
 }
@@ -245,11 +245,11 @@ func (d *Dashboard) compareLink(source, from, to string) string {
 // tone is how a word is coloured. The word and its symbol are always beside it.
 func tone(word any) string {
 	switch fmt.Sprint(word) {
-	case "clean", "ready", "applied", "corrected", "gone", "fresh", "current", "ok":
+	case "clean", "synced", "ready", "applied", "corrected", "gone", "fresh", "current", "ok":
 		return "good"
 	case "failed", "stale", "blind", "critical", "broken":
 		return "bad"
-	case "drifted", "changes", "held", "removed", "partial", "open", "persists", "high", "hold", "degraded":
+	case "drifted", "changes", "held", "waits", "unwanted", "removed", "partial", "open", "persists", "high", "hold", "degraded":
 		return "warn"
 	case "pending", "verifying", "progressing", "running", "medium", "correct", "adopt":
 		return "info"
@@ -266,7 +266,7 @@ func tone(word any) string {
 // symbol is the icon beside a word.
 func symbol(word any) string {
 	switch fmt.Sprint(word) {
-	case "clean", "ready", "applied", "corrected", "gone", "fresh", "unchanged", "ok":
+	case "clean", "synced", "ready", "applied", "corrected", "gone", "fresh", "unchanged", "ok":
 		return "check"
 	case "failed", "broken", "conflict":
 		return "cross"
@@ -276,9 +276,9 @@ func symbol(word any) string {
 		return "drift"
 	case "changes", "update", "correct", "adopt", "recreate", "hook":
 		return "dot"
-	case "held", "hold", "standby":
+	case "held", "hold", "waits", "standby":
 		return "pause"
-	case "removed", "delete", "missing":
+	case "removed", "unwanted", "delete", "missing":
 		return "minus"
 	case "create":
 		return "plus"

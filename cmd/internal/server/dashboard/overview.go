@@ -75,7 +75,8 @@ type overviewBody struct {
 	GroupBy []choice
 	Filter  filter
 	Sources map[string]sources.Problems
-	Unsure  int
+	// Worst are the worst drifts, of the environments that are shown.
+	Worst []drift.Episode
 	// Running counts the runs under way, Held the environments that something holds.
 	Running, Held int
 }
@@ -105,6 +106,15 @@ func (f filter) with(key, value string) string {
 
 // Without is the address without one thing.
 func (f filter) Without(key string) string { return f.with(key, "") }
+
+// twin is the same list of the API, as far as it knows the filters.
+func (f filter) twin() string {
+	sync := f.State
+	if sync == attention || sync == heldState {
+		sync = ""
+	}
+	return query("/api/v1/environments", "sync", sync, "label", f.Label)
+}
 
 // attention is the state that gathers all that somebody should look at.
 const attention = "attention"
@@ -180,15 +190,25 @@ func rank(r *row) int {
 	}, r.Sync))
 }
 
-func (d *Dashboard) rows() ([]row, driftSum) {
+// shownWorst is how many drifts the overview names.
+const shownWorst = 6
+
+// worst are the worst drifts of some environments that nobody has decided about.
+func worst(episodes []drift.Episode, rows []row) []drift.Episode {
+	shown := make(map[string]bool, len(rows))
+	for i := range rows {
+		shown[rows[i].Name] = true
+	}
+	episodes = slices.DeleteFunc(episodes, func(e drift.Episode) bool { return e.Fate.Quiet() || !shown[e.Environment] })
+	worstFirst(episodes)
+	return episodes[:min(len(episodes), shownWorst)]
+}
+
+func (d *Dashboard) rows(v Viewer, episodes []drift.Episode) ([]row, driftSum) {
 	var all driftSum
 	sums := map[string]*driftSum{}
-	report := d.opts.Engine.Drift(reconciler.Filter{OpenOnly: true})
-	for i := range report.Episodes {
-		e := &report.Episodes[i]
-		if !e.Ended.IsZero() {
-			continue
-		}
+	for i := range episodes {
+		e := &episodes[i]
 		s := sums[e.Environment]
 		if s == nil {
 			s = &driftSum{}
@@ -197,7 +217,7 @@ func (d *Dashboard) rows() ([]row, driftSum) {
 		s.add(e)
 		all.add(e)
 	}
-	statuses := d.opts.Engine.Environments()
+	statuses := d.environments(v)
 	rows := make([]row, len(statuses))
 	for i, s := range statuses {
 		rows[i] = row{Status: s, Last: cmp.Or(s.LastRun, s.Earlier), Attention: needs(&s)}
@@ -209,7 +229,9 @@ func (d *Dashboard) rows() ([]row, driftSum) {
 }
 
 func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) {
-	rows, sum := d.rows()
+	viewer := d.opts.Viewer(r)
+	episodes := d.open(viewer, "")
+	rows, sum := d.rows(viewer, episodes)
 	f := readFilter(r.URL.Query())
 	body := overviewBody{Total: len(rows), Sum: sum, Filter: f, Sources: d.opts.Engine.SourceProblems()}
 	body.States, body.GroupBy = states(rows, f), groupings(rows, f)
@@ -225,8 +247,8 @@ func (d *Dashboard) overview(w http.ResponseWriter, r *http.Request) {
 			chosen = append(chosen, rows[i])
 		}
 	}
-	body.Shown, body.Groups = len(chosen), grouped(chosen, f.Group)
-	p := d.newPage(r, "environments", overviewTitle(rows), "/api/v1/environments", body)
+	body.Shown, body.Groups, body.Worst = len(chosen), grouped(chosen, f.Group), worst(episodes, chosen)
+	p := d.newPage(r, "environments", overviewTitle(rows), f.twin(), body)
 	d.show(w, r, http.StatusOK, "overview", p)
 }
 

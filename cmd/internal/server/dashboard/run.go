@@ -147,6 +147,6 @@ func (d *Dashboard) history(w http.ResponseWriter, r *http.Request) {
 		page, p := get[ledger.Runs](d, r, address)
 		b.Runs, b.Next, b.Problem = page.Runs, page.Next, p
 	}
-	b.Charts = d.chartsOf(r, "")
+	b.Charts = seriesOf("")
 	d.show(w, r, http.StatusOK, "history", d.newPage(r, "history", "history", address, b))
 }

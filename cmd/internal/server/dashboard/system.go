@@ -7,7 +7,6 @@ import (
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
-	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 )
 
 // sourcesBody is what the page of sources shows.
@@ -24,10 +23,11 @@ type sourceRow struct {
 }
 
 func (d *Dashboard) sources(w http.ResponseWriter, r *http.Request) {
+	viewer := d.opts.Viewer(r)
 	all, p := get[api.Sources](d, r, api.PathSources)
-	b := sourcesBody{Problem: p, MayAll: d.opts.Viewer(r).MayAll}
+	b := sourcesBody{Problem: p, MayAll: viewer.MayAll}
 	follow := map[string][]string{}
-	for _, s := range d.opts.Engine.Environments() {
+	for _, s := range d.environments(viewer) {
 		follow[s.Source] = append(follow[s.Source], s.Name)
 	}
 	for _, s := range all.Sources {
@@ -36,95 +36,89 @@ func (d *Dashboard) sources(w http.ResponseWriter, r *http.Request) {
 	d.show(w, r, http.StatusOK, "sources", d.newPage(r, "sources", "sources", api.PathSources, b))
 }
 
-// targetRow adds up what is known of a target.
+// targetRow is a target with what goes on in it.
 type targetRow struct {
-	Name         string
+	api.Target
 	Environments []reconciler.Status
-	Objects      int
-	// Stale and Standby name what is wrong with the view of it.
-	Stale []drift.Detector
-	Sum   driftSum
+	Sum          driftSum
+	// Silent are the watches that say nothing, Watching counts the others.
+	Silent   []reconciler.TargetWatch
+	Watching int
+	Requests int64
 }
 
 // targetsBody is what the page of targets shows.
 type targetsBody struct {
 	Targets []targetRow
+	Problem *problem
 }
 
 func (d *Dashboard) targets(w http.ResponseWriter, r *http.Request) {
-	byName := map[string]*targetRow{}
-	row := func(name string) *targetRow {
-		if byName[name] == nil {
-			byName[name] = &targetRow{Name: name}
+	viewer := d.opts.Viewer(r)
+	found, p := get[api.Targets](d, r, api.PathTargets)
+	b := targetsBody{Problem: p}
+	place := map[string]int{}
+	for i, t := range found.Targets {
+		row := targetRow{Target: t}
+		for _, watch := range t.Watches {
+			if watch.Problem != "" || !watch.Synced {
+				row.Silent = append(row.Silent, watch)
+				continue
+			}
+			row.Watching++
 		}
-		return byName[name]
+		for _, n := range t.TargetReport.Requests.Total {
+			row.Requests += n
+		}
+		place[t.Name] = i
+		b.Targets = append(b.Targets, row)
 	}
-	for _, s := range d.opts.Engine.Environments() {
-		t := row(s.Target)
-		t.Environments, t.Objects = append(t.Environments, s), t.Objects+s.Objects
-	}
-	report := d.opts.Engine.Drift(reconciler.Filter{OpenOnly: true})
-	for i := range report.Episodes {
-		if e := &report.Episodes[i]; e.Ended.IsZero() {
-			row(e.Target).Sum.add(e)
+	for _, s := range d.environments(viewer) {
+		if i, ok := place[s.Target]; ok {
+			b.Targets[i].Environments = append(b.Targets[i].Environments, s)
 		}
 	}
-	for _, s := range report.Detectors {
-		if s.Sight != drift.Fresh {
-			row(s.Target).Stale = append(row(s.Target).Stale, s)
+	episodes := d.open(viewer, "")
+	for i := range episodes {
+		if at, ok := place[episodes[i].Target]; ok {
+			b.Targets[at].Sum.add(&episodes[i])
 		}
 	}
-	b := targetsBody{}
-	for _, t := range byName {
-		b.Targets = append(b.Targets, *t)
-	}
-	slices.SortFunc(b.Targets, func(a, b targetRow) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
-	d.show(w, r, http.StatusOK, "targets", d.newPage(r, "targets", "targets", api.PathEnvironments, b))
+	d.show(w, r, http.StatusOK, "targets", d.newPage(r, "targets", "targets", api.PathTargets, b))
 }
 
 // healthBody is what the page of Holdfast itself shows.
 type healthBody struct {
-	Ready     string
-	Ledger    *ledger.Stats
-	Running   []reconciler.Status
-	Detectors []drift.Detector
-	Fresh     int
-	Total     int
-	Sources   []sourceRow
+	api.Health
+	Problem *problem
+	// Under are the runs under way, Unseen the environments that are not seen.
+	Under   []reconciler.Status
+	Unseen  []drift.Detector
+	Seen    int
+	Sources []api.Source
 }
 
 func (d *Dashboard) health(w http.ResponseWriter, r *http.Request) {
-	b := healthBody{}
-	if stats, p := get[ledger.Stats](d, r, api.PathLedger); p == nil {
-		b.Ledger = &stats
-	}
-	if p := d.call(r, http.MethodGet, "/readyz", nil, nil); p != nil && p.Status == http.StatusServiceUnavailable {
-		b.Ready = p.Detail
-	}
-	all := d.opts.Engine.Environments()
-	b.Total = len(all)
-	for _, s := range all {
+	viewer := d.opts.Viewer(r)
+	found, p := get[api.Health](d, r, api.PathHealth)
+	b := healthBody{Health: found, Problem: p}
+	for _, s := range d.environments(viewer) {
 		if s.Running != nil {
-			b.Running = append(b.Running, s)
+			b.Under = append(b.Under, s)
 		}
 	}
-	report := d.opts.Engine.Drift(reconciler.Filter{OpenOnly: true})
-	for _, s := range report.Detectors {
-		if s.Sight == drift.Fresh {
-			b.Fresh++
-			continue
+	for _, s := range d.opts.Engine.Drift(reconciler.Filter{OpenOnly: true}).Detectors {
+		switch {
+		case !viewer.sees(s.Environment):
+		case s.Sight == drift.Fresh:
+			b.Seen++
+		default:
+			b.Unseen = append(b.Unseen, s)
 		}
-		b.Detectors = append(b.Detectors, s)
 	}
 	if found, p := get[api.Sources](d, r, api.PathSources); p == nil {
-		for _, s := range found.Sources {
-			b.Sources = append(b.Sources, sourceRow{Source: s})
-		}
+		b.Sources = found.Sources
+		slices.SortStableFunc(b.Sources, func(a, c api.Source) int { return c.Failures - a.Failures })
 	}
-	d.show(w, r, http.StatusOK, "health", d.newPage(r, "health", "how Holdfast is", api.PathLedger, b))
+	d.show(w, r, http.StatusOK, "health", d.newPage(r, "health", "how Holdfast is", api.PathHealth, b))
 }

@@ -118,8 +118,59 @@
   addEventListener('pagehide', hush);
   if (!document.hidden) listen();
 
-  // Charts.
+  // Charts. The numbers come from the daemon; each chart has a sentence beside it
+  // that says the same in words.
   const drawn = [];
   const colour = name => getComputedStyle(root).getPropertyValue(name).trim();
-  function redrawCharts() {}
+  const sum = list => list.reduce((a, b) => a + (b || 0), 0);
+  const took = s => s < 90 ? s.toFixed(1) + ' s' : s < 5400 ? Math.round(s / 60) + ' min' : Math.round(s / 3600) + ' h';
+  const kinds = [
+    { title: 'Drifts', of: d => [d.drifts, d.corrected], names: ['began', 'ended'], colours: ['--warn', '--good'], say: d => sum(d.drifts) + ' began, ' + sum(d.corrected) + ' ended' },
+    { title: 'Time to correct', of: d => [d.resolve], names: ['seconds'], colours: ['--info'], points: true, say: d => { const l = d.resolve.filter(x => x !== null); if (!l.length) return 'nothing has ended'; const a = took(Math.min(...l)), b = took(Math.max(...l)); return (a === b ? a : a + ' to ' + b) + ' on average'; } },
+    { title: 'Runs', of: d => [d.runs, d.failed], names: ['ended well', 'failed'], colours: ['--good', '--bad'], say: d => sum(d.runs) + ' ended well, ' + sum(d.failed) + ' failed' },
+  ];
+  const bars = window.uPlot && uPlot.paths.bars({ size: [0.7, 14], align: -1 });
+  const draw = (box, data) => {
+    box.replaceChildren();
+    drawn.length = 0;
+    const holders = kinds.map(k => {
+      const holder = document.createElement('figure');
+      holder.className = 'chart';
+      const caption = document.createElement('figcaption');
+      caption.innerHTML = '<b></b> <span class="dim"></span>';
+      caption.firstChild.textContent = k.title;
+      caption.lastChild.textContent = k.say(data) + (data.cut ? ', of the newest 1,000' : '');
+      holder.append(caption);
+      box.append(holder);
+      return holder;
+    });
+    kinds.forEach((k, at) => { // when all have their place, and so their width
+      const holder = holders[at];
+      const axis = { stroke: colour('--dim'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false }, font: '11px system-ui, sans-serif' };
+      const chart = new uPlot({
+        width: Math.max(220, holder.clientWidth), height: 150, cursor: { points: { show: false } }, legend: { show: true, live: false },
+        axes: [axis, { ...axis, size: 44, values: (u, v) => v.map(x => Number.isInteger(x) ? x : k.points ? x.toFixed(1) : '') }],
+        scales: { y: { range: (u, min, max) => [0, Math.max(max || 0, k.points ? 0.1 : 2) * 1.1] } },
+        series: [{}, ...k.names.map((name, i) => ({
+          label: name, stroke: colour(k.colours[i]), fill: k.points ? undefined : colour(k.colours[i]) + '55', width: k.points ? 0 : 1,
+          paths: k.points ? () => null : bars, points: { show: !!k.points, size: 7, fill: colour(k.colours[i]) },
+        }))],
+      }, [data.times, ...k.of(data)], holder);
+      drawn.push([chart, holder]);
+    });
+  };
+  const loadCharts = async () => {
+    const box = document.getElementById('charts');
+    if (!box || !window.uPlot) return;
+    try {
+      const answer = await fetch(box.dataset.charts, { credentials: 'same-origin' });
+      if (answer.ok) { box.data = await answer.json(); draw(box, box.data); }
+    } catch { /* the page is left, or the daemon is gone, which the lamp says */ }
+  };
+  function redrawCharts() { const box = document.getElementById('charts'); if (box && box.data) draw(box, box.data); }
+  let resized = 0;
+  addEventListener('resize', () => { clearTimeout(resized); resized = setTimeout(() => drawn.forEach(([c, h]) => c.setSize({ width: Math.max(220, h.clientWidth), height: 150 })), 150); });
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redrawCharts);
+  loadCharts();
+  setInterval(() => { if (!document.hidden) loadCharts(); }, 60000);
 })();
