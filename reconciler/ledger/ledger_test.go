@@ -411,6 +411,23 @@ func TestBackupComesBack(t *testing.T) {
 	}
 }
 
+func TestRunsAreChosenByHowTheyEndedAndWhy(t *testing.T) {
+	l := running(t, Options{})
+	failed := testRun(2)
+	failed.Result, failed.Trigger.Reason = reconciler.Failed, reconciler.ReasonPoll
+	l.RunEnded(testRun(1))
+	l.RunEnded(failed)
+	flush(t, l)
+	for want, q := range map[string]RunQuery{
+		testRun(1).ID: {Result: reconciler.Applied}, failed.ID: {Result: reconciler.Failed, Reason: "poll"}, "": {Result: reconciler.Failed, Reason: "on-call"},
+	} {
+		got, err := l.Runs(t.Context(), q)
+		if err != nil || len(got.Runs) > 1 || (len(got.Runs) == 1) != (want != "") || want != "" && got.Runs[0].ID != want {
+			t.Errorf("%+v: %+v, %v", q, got.Runs, err)
+		}
+	}
+}
+
 func TestWhenObjectsWereLastAppliedIsOnRecord(t *testing.T) {
 	l := running(t, Options{})
 	api := testRun(1).Changes[0].Object.String()

@@ -40,6 +40,10 @@ type RunQuery struct {
 	Since time.Time
 	// Object is a thing that the run changed, as in "Deployment/web/api".
 	Object string
+	// Result and Reason are words of reconciler: how runs ended, and what made them
+	// happen.
+	Result reconciler.Result
+	Reason string
 	// Before is the Next of the page before.
 	Before string
 	// Limit bounds the page; 0 has a default.
@@ -112,6 +116,12 @@ func (l *Ledger) Runs(ctx context.Context, q RunQuery) (Runs, error) {
 	}
 	if !q.Since.IsZero() {
 		w.add("finished >= ?", q.Since.UnixNano())
+	}
+	if q.Result != "" {
+		w.add("result = ?", string(q.Result))
+	}
+	if q.Reason != "" {
+		w.add("reason = ?", q.Reason)
 	}
 	if q.Object != "" {
 		w.add("seq IN (SELECT run FROM changes WHERE object = ?)", q.Object)

@@ -112,11 +112,29 @@ func (s *Server) runs(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	query := r.URL.Query()
+	if err := runWords(query); err != nil {
+		writeProblem(w, r, badRequest(err))
+		return
+	}
 	page, err := s.opts.Ledger.Runs(r.Context(), ledger.RunQuery{
 		Environment: query.Get("environment"), Object: query.Get("object"), Before: pageOf(query),
-		Since: q.since, Limit: q.limit,
+		Result: reconciler.Result(query.Get("result")), Reason: query.Get("reason"), Since: q.since, Limit: q.limit,
 	})
 	answer(w, r, page, err)
+}
+
+// runWords checks the words that runs are chosen by.
+func runWords(query url.Values) error {
+	err := oneOf(query, "result", reconciler.Applied, reconciler.Partial, reconciler.Unchanged, reconciler.Held, reconciler.Failed, reconciler.Superseded)
+	if err != nil {
+		return err
+	}
+	return oneOf(query, "reason", reasonWords...)
+}
+
+// reasonWords are what makes runs happen.
+var reasonWords = []string{
+	reconciler.ReasonOnCall.String(), reconciler.ReasonWebhook.String(), reconciler.ReasonDrift.String(), reconciler.ReasonPoll.String(), reconciler.ReasonTimer.String(),
 }
 
 // detailed is a run with what it changed, which memory may have forgotten.

@@ -134,6 +134,10 @@ func (s *schemas) describe(o operation) object {
 	if o.later {
 		responses["202"] = object{"description": "it has not ended yet", "content": content}
 	}
+	if o.tagged {
+		responses["200"].(object)["headers"] = object{"ETag": object{"schema": object{"type": "string"}, "description": "for If-None-Match"}}
+		responses["304"] = object{"description": "it is as If-None-Match says"}
+	}
 	out := object{"summary": o.summary, "operationId": o.id(), "parameters": parameters, "responses": responses}
 	if o.method == "POST" {
 		out["security"] = []any{object{"bearer": []any{}}}
@@ -293,7 +297,8 @@ func constant(e ast.Expr, known map[string]string) (string, bool) {
 func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 	f := newFake("dev", "prod")
 	f.episodes = []drift.Episode{drifted("prod", time.Time{})}
-	h := testServer(f, Options{}).Handler(true)
+	_, lists, _ := listing(t)
+	h := testServer(f, Options{Lists: lists}).Handler(true)
 	res := ask(t, h, "GET", api.PathOpenAPI)
 	doc := decode[any](t, res)
 	if res.StatusCode != 200 || doc.(object)["openapi"] != "3.1.0" {
@@ -309,6 +314,16 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 		{"GET", "/api/v1/environments/none", "/api/v1/environments/{name}", "default"},
 		{"GET", "/api/v1/environments/prod/drift", "/api/v1/environments/{name}/drift", "200"},
 		{"GET", "/api/v1/drift", "/api/v1/drift", "200"},
+		{"GET", "/api/v1/environments/prod/objects?limit=3", "/api/v1/environments/{name}/objects", "200"},
+		{"GET", "/api/v1/environments/prod/objects?sync=good", "/api/v1/environments/{name}/objects", "default"},
+		{"GET", "/api/v1/targets", "/api/v1/targets", "200"},
+		{"GET", "/api/v1/targets/east", "/api/v1/targets/{name}", "200"},
+		{"GET", "/api/v1/targets/west", "/api/v1/targets/{name}", "default"},
+		{"GET", "/api/v1/plans", "/api/v1/plans", "200"},
+		{"GET", "/api/v1/holds", "/api/v1/holds", "200"},
+		{"GET", "/api/v1/decisions", "/api/v1/decisions", "200"},
+		{"GET", "/api/v1/drift/e1", "/api/v1/drift/{id}", "200"},
+		{"GET", "/api/v1/health", "/api/v1/health", "200"},
 		{"GET", "/api/v1/runs/last-resync", "/api/v1/runs/last-resync", "200"},
 		{"POST", "/api/v1/resync", "/api/v1/resync", "202"},
 		{"POST", "/api/v1/resync?wait=soon", "/api/v1/resync", "default"},
@@ -328,7 +343,7 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 		if err := schema.Validate(answer); err != nil {
 			t.Errorf("%s %s: %v", tt.method, tt.target, err)
 		}
-		if schema.Validate(object{"title": 7, "runs": 7, "environments": 7, "name": 7, "at": 7}) == nil {
+		if schema.Validate(object{"title": 7, "runs": 7, "environments": 7, "environment": 7, "name": 7, "at": 7, "targets": 7, "plans": 7, "holds": 7, "decisions": 7, "episode": 7}) == nil {
 			t.Errorf("%s %s: anything fits its schema", tt.method, tt.target)
 		}
 	}

@@ -18,8 +18,8 @@ type operation struct {
 	body, answer          reflect.Type
 	// media is that of an answer that is no JSON, bodyMedia that of such a body.
 	media, bodyMedia string
-	// later: 202 is an answer, too.
-	later bool
+	// later: 202 is an answer, too; tagged: so is 304.
+	later, tagged bool
 }
 
 // id is the operation's name, made of method and path.
@@ -55,7 +55,8 @@ var queries = map[string]string{
 	"manager":     "field manager",
 	"object":      "an object, as in Deployment/shop/web",
 	"open":        "only what is open",
-	"reason":      "why, for others to read",
+	"reason":      "why, for others to read; of runs what made them happen: on-call, webhook, drift, poll or timer",
+	"result":      "how runs ended, in one word",
 	"revision":    "a revision; default is the head",
 	"since":       "a duration that goes back from now",
 	"type":        "a type of events, or what types begin with, as in run; may be there several times",
@@ -78,26 +79,26 @@ const inEnvironment = api.PathEnvironments + "/{name}"
 // operations are all calls of the API.
 var operations = []operation{
 	{method: "GET", path: api.PathOpenAPI, summary: "This document", answer: of[map[string]any]()},
-	{method: "GET", path: api.PathEnvironments, summary: "How all environments stand", query: append([]string{"source", "target", "sync", "health", "label", "name"}, pagedQuery...), answer: of[api.Environments]()},
-	{method: "GET", path: inEnvironment, summary: "How one environment stands", answer: of[reconciler.Status]()},
-	{method: "GET", path: inEnvironment + "/drift", summary: "What drifted in an environment", query: append([]string{"open", "since", "severity", "group", "expand"}, pagedQuery...), answer: of[reconciler.Report]()},
-	{method: "GET", path: api.PathDrift, summary: "What drifted", query: append([]string{"open", "since", "severity", "group", "expand"}, pagedQuery...), answer: of[reconciler.Report]()},
+	{method: "GET", tagged: true, path: api.PathEnvironments, summary: "How all environments stand", query: append([]string{"source", "target", "sync", "health", "label", "name"}, pagedQuery...), answer: of[api.Environments]()},
+	{method: "GET", tagged: true, path: inEnvironment, summary: "How one environment stands", answer: of[reconciler.Status]()},
+	{method: "GET", tagged: true, path: inEnvironment + "/drift", summary: "What drifted in an environment", query: append([]string{"open", "since", "severity", "group", "expand"}, pagedQuery...), answer: of[reconciler.Report]()},
+	{method: "GET", tagged: true, path: api.PathDrift, summary: "What drifted", query: append([]string{"open", "since", "severity", "group", "expand"}, pagedQuery...), answer: of[reconciler.Report]()},
 	{method: "POST", path: inEnvironment + "/resync", summary: "Fetch and reconcile one environment", query: resyncQuery, body: of[api.ResyncRequest](), answer: of[api.Receipts](), later: true},
 	{method: "POST", path: api.PathResync, summary: "Fetch and reconcile several environments, or all", query: append([]string{"environment"}, resyncQuery...), body: of[api.ResyncRequest](), answer: of[api.Receipts](), later: true},
 	{method: "GET", path: api.PathLastResync, summary: "Receipts of the newest resync", answer: of[api.Receipts]()},
-	{method: "GET", path: api.PathRuns, summary: "Runs on record, newest first", query: append([]string{"object"}, recordsQuery...), answer: of[ledger.Runs]()},
+	{method: "GET", path: api.PathRuns, summary: "Runs on record, newest first", query: append([]string{"object", "result", "reason"}, recordsQuery...), answer: of[ledger.Runs]()},
 	{method: "GET", path: api.PathRuns + "/{id}", summary: "One run", query: []string{"wait"}, answer: of[reconciler.Run]()},
 	{method: "GET", path: api.PathDriftHistory, summary: "Drift on record, added up and listed", query: append([]string{"manager", "kind", "object", "group"}, recordsQuery...), answer: of[api.DriftHistory]()},
 	{method: "GET", path: api.PathActions, summary: "What people asked for", query: recordsQuery, answer: of[ledger.Actions]()},
 	{method: "GET", path: api.PathLedger, summary: "How the ledger is", answer: of[ledger.Stats]()},
 	{method: "POST", path: api.PathLedgerCheck, summary: "Look for damage in the ledger", answer: of[ledger.Report]()},
 	{method: "POST", path: api.PathLedgerBackup, summary: "A copy of the ledger", media: api.LedgerType},
-	{method: "GET", path: inEnvironment + "/objects", summary: "The objects of an environment, and how each stands", query: append([]string{"kind", "namespace", "name", "sync", "health"}, pagedQuery...), answer: of[api.Objects]()},
-	{method: "GET", path: api.PathTargets, summary: "How all targets stand", answer: of[api.Targets]()},
+	{method: "GET", tagged: true, path: inEnvironment + "/objects", summary: "The objects of an environment, and how each stands", query: append([]string{"kind", "namespace", "name", "sync", "health"}, pagedQuery...), answer: of[api.Objects]()},
+	{method: "GET", tagged: true, path: api.PathTargets, summary: "How all targets stand", answer: of[api.Targets]()},
 	{method: "GET", path: api.PathTargets + "/{name}", summary: "How one target stands", answer: of[api.Target]()},
-	{method: "GET", path: api.PathPlans, summary: "What is held, by environment", query: append([]string{"environment"}, pagedQuery...), answer: of[api.Plans]()},
-	{method: "GET", path: api.PathHolds, summary: "Holds that count", query: append([]string{"environment"}, pagedQuery...), answer: of[api.HoldList]()},
-	{method: "GET", path: api.PathDecisions, summary: "Decisions about drift that count", query: append([]string{"environment"}, pagedQuery...), answer: of[api.DecisionList]()},
+	{method: "GET", tagged: true, path: api.PathPlans, summary: "What is held, by environment", query: append([]string{"environment"}, pagedQuery...), answer: of[api.Plans]()},
+	{method: "GET", tagged: true, path: api.PathHolds, summary: "Holds that count", query: append([]string{"environment"}, pagedQuery...), answer: of[api.HoldList]()},
+	{method: "GET", tagged: true, path: api.PathDecisions, summary: "Decisions about drift that count", query: append([]string{"environment"}, pagedQuery...), answer: of[api.DecisionList]()},
 	{method: "GET", path: api.PathDrift + "/{id}", summary: "One drift, with the history of its object", answer: of[api.DriftDetail]()},
 	{method: "GET", path: api.PathHealth, summary: "How well Holdfast itself is", answer: of[api.Health]()},
 	{method: "POST", path: api.PathHolds, summary: "Hold environments, an object, or everything", body: of[api.HoldRequest](), answer: of[api.Holds]()},
@@ -113,7 +114,7 @@ var operations = []operation{
 	{method: "POST", path: inEnvironment + "/drift/accept", summary: "Leave drift as it is for a time", body: of[api.AcceptRequest](), answer: of[drift.Decision]()},
 	{method: "GET", path: inEnvironment + "/drift/ignore", summary: "The narrowest rules that leave drift alone", query: []string{"object", "field"}, answer: of[api.IgnoreRules]()},
 	{method: "POST", path: inEnvironment + "/drift/codify", summary: "The change by which git says what is live", query: []string{"object", "field"}, answer: of[codify.Patch]()},
-	{method: "GET", path: api.PathSources, summary: "How all sources stand", answer: of[api.Sources]()},
+	{method: "GET", tagged: true, path: api.PathSources, summary: "How all sources stand", answer: of[api.Sources]()},
 	{method: "GET", path: api.PathSources + "/{name}", summary: "How one source stands", answer: of[api.Source]()},
 	{method: "POST", path: api.PathSources + "/{name}/allow", summary: "Let a held revision through", body: of[api.AllowRequest](), answer: of[api.Source]()},
 	{method: "GET", path: api.PathEvents, summary: "What changes, as server-sent events; the data of each is an Event", query: []string{"environment", "type", "after"}, answer: of[api.Event](), media: "text/event-stream"},

@@ -27,7 +27,9 @@ func (s *Server) sourceRoutes(mux *http.ServeMux) {
 }
 
 func (s *Server) sources(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, r, http.StatusOK, api.Sources{Sources: orEmpty(s.opts.Sources.Sources())})
+	s.answerCached(w, r, func(context.Context) (any, any, *api.Problem) {
+		return api.Sources{Sources: orEmpty(s.opts.Sources.Sources())}, nil, nil
+	})
 }
 
 func (s *Server) source(w http.ResponseWriter, r *http.Request) {

@@ -52,19 +52,17 @@ func (b *bench) underLoad(ctx context.Context) error {
 	if _, err := b.awaitFirst(ctx); err != nil {
 		return err
 	}
-	if _, _, err := b.changeAll(ctx, "warm up"); err != nil {
+	if _, err := b.changeAll(ctx, "warm up"); err != nil {
 		return err
 	}
-	var alone, read []time.Duration
-	var quietPeak, loadPeak int64
+	var alone, read []update
 	for i := range b.pairs {
-		took, peak, err := b.changeAll(ctx, fmt.Sprintf("alone %d", i))
+		quiet, err := b.changeAll(ctx, fmt.Sprintf("alone %d", i))
 		if err != nil {
 			return err
 		}
-		alone, quietPeak = append(alone, took), max(quietPeak, peak)
-		l := startLoad(ctx, b.daemon.Listen, b.socket())
-		took, peak, err = b.changeAll(ctx, fmt.Sprintf("read %d", i))
+		l := startLoad(ctx, b.daemon.Listen, b.socket(), b.pace)
+		busy, err := b.changeAll(ctx, fmt.Sprintf("read %d", i))
 		if err == nil && i == b.pairs-1 {
 			err = b.awaitDropped(ctx)
 		}
@@ -72,25 +70,55 @@ func (b *bench) underLoad(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		read, loadPeak = append(read, took), max(loadPeak, peak)
-		fmt.Printf("    alone %.0f ms, read %.0f ms: %d requests, %d of them unchanged, %.1f ms in the middle, %.1f ms the slowest of a hundred; %d events\n",
-			millis(alone[i]), millis(read[i]), l.requests.Load(), l.unchanged.Load(), millis(median(l.times)), millis(percentile(l.times, 0.99)), l.events.Load())
+		alone, read = append(alone, quiet), append(read, busy)
+		fmt.Printf("    alone %s\n    read  %s; %d requests, %d of them unchanged, %.1f ms in the middle, %.1f ms the slowest of a hundred; %d events\n",
+			quiet, busy, l.requests.Load(), l.unchanged.Load(), millis(median(l.times)), millis(percentile(l.times, 0.99)), l.events.Load())
 		if n := l.failed.Load(); n > 0 {
 			return fmt.Errorf("%d calls failed", n)
 		}
 	}
-	b.add(against("apply-while-read", median(read), median(alone), apiSlower))
+	b.add(against("apply-while-read", middle(read), middle(alone), apiSlower))
 	if canReadMemory() {
-		b.add(within("memory-of-readers", max(0, float64(loadPeak-quietPeak)/1e6), "MB", apiMemory))
+		b.add(within("memory-of-readers", max(0, float64(most(read)-most(alone))/1e6), "MB", apiMemory))
 	}
 	return nil
 }
 
+// update is one run in which every object was updated.
+type update struct {
+	took time.Duration
+	// peak is what was resident at most, and processor the time that the daemon had
+	// of it.
+	peak      int64
+	processor time.Duration
+}
+
+// String is for people.
+func (c update) String() string {
+	return fmt.Sprintf("%.0f ms, %.0f ms of processor, %.1f MB", millis(c.took), millis(c.processor), float64(c.peak)/1e6)
+}
+
+func middle(all []update) time.Duration {
+	times := make([]time.Duration, len(all))
+	for i, c := range all {
+		times[i] = c.took
+	}
+	return median(times)
+}
+
+func most(all []update) int64 {
+	peak := int64(0)
+	for _, c := range all {
+		peak = max(peak, c.peak)
+	}
+	return peak
+}
+
 func (b *bench) socket() string { return filepath.Join(b.daemon.DataDir(), "holdfast.sock") }
 
-// changeAll commits another value to every object, and says how long the run took
-// that applied it, and what was resident at most.
-func (b *bench) changeAll(ctx context.Context, value string) (took time.Duration, peak int64, err error) {
+// changeAll commits another value to every object, and measures the run that
+// applies it.
+func (b *bench) changeAll(ctx context.Context, value string) (update, error) {
 	files := map[string]string{}
 	for _, o := range b.objects {
 		meta := o.content["metadata"].(map[string]any)
@@ -99,21 +127,27 @@ func (b *bench) changeAll(ctx context.Context, value string) (took time.Duration
 		files[path] = text
 	}
 	if _, err := b.repo.Commit(files); err != nil {
-		return 0, 0, err
+		return update{}, err
 	}
 	if err := settle(ctx, b.cluster); err != nil {
-		return 0, 0, err
+		return update{}, err
 	}
-	m := watchMemory(b.daemon.PID())
+	m, before := watchMemory(b.daemon.PID()), b.processor()
 	runs, err := b.daemon.Client().Resync(ctx, apiTime)
 	m.stop()
 	if err != nil {
-		return 0, 0, err
+		return update{}, err
 	}
 	if len(runs) != 1 || runs[0].Result != reconciler.Applied || runs[0].Counts.Updated != b.size {
-		return 0, 0, fmt.Errorf("the run was to update %s objects: %+v", strconv.Itoa(b.size), runs)
+		return update{}, fmt.Errorf("the run was to update %s objects: %+v", strconv.Itoa(b.size), runs)
 	}
-	return runs[0].Finished.Sub(runs[0].Started), m.most, nil
+	return update{took: runs[0].Finished.Sub(runs[0].Started), peak: m.most, processor: b.processor() - before}, nil
+}
+
+// processor is what the daemon has used; 0 where nothing tells.
+func (b *bench) processor() time.Duration {
+	used, _ := processorTime(b.daemon.PID())
+	return used
 }
 
 // awaitDropped makes events until those are dropped who do not read them.

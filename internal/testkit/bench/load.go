@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// The load of the API: so many readers, each asking so often, and so many streams
-// of events, of which some are never read. A dashboard that polls asks about once
-// a second; these ask four times as often.
+// The load of the API: so many readers, and so many streams of events, of which
+// some are never read. How often each reader asks is an option: by itself once a
+// second, as a page does that polls. The readers share the machine with the daemon
+// and the API server, and cost more processor time than their answers do.
 const (
 	loadReaders = 200
-	loadPace    = 250 * time.Millisecond
 	loadStreams = 50
 	stuckOnes   = 5
 )
@@ -33,6 +33,7 @@ var loadPaths = []string{
 type load struct {
 	base   string
 	client *http.Client
+	pace   time.Duration
 	cancel context.CancelFunc
 	all    sync.WaitGroup
 
@@ -42,10 +43,10 @@ type load struct {
 }
 
 // startLoad begins to read and to follow, until stop.
-func startLoad(ctx context.Context, address, socket string) *load {
+func startLoad(ctx context.Context, address, socket string, pace time.Duration) *load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{
-		base: "http://" + address, cancel: cancel,
+		base: "http://" + address, cancel: cancel, pace: pace,
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: loadReaders + loadStreams, MaxIdleConns: loadReaders + loadStreams}},
 	}
 	for range loadReaders {
@@ -69,7 +70,7 @@ func (l *load) stop() {
 // read is one reader. They begin spread over the pace.
 func (l *load) read(ctx context.Context) {
 	tags := make([]string, len(loadPaths))
-	timer := time.NewTimer(rand.N(loadPace))
+	timer := time.NewTimer(rand.N(l.pace))
 	defer timer.Stop()
 	for i := rand.N(len(loadPaths)); ; i = (i + 1) % len(loadPaths) {
 		select {
@@ -77,7 +78,7 @@ func (l *load) read(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		timer.Reset(loadPace)
+		timer.Reset(l.pace)
 		began := time.Now()
 		unchanged, err := l.get(ctx, loadPaths[i], &tags[i])
 		if ctx.Err() != nil {

@@ -47,20 +47,24 @@ type options struct {
 	// drift are in, and how long nothing is to change there.
 	environments int
 	quiet        time.Duration
-	// pairs is how often the API is left alone and read, in turn, in the part api.
+	// pairs is how often the API is left alone and read, in turn, in the part api, and
+	// pace how often each reader asks.
 	pairs int
+	pace  time.Duration
 	// git, cluster, drift and api are the parts.
 	git, cluster, drift, api bool
 	quick                    bool
 }
 
 func parse(args []string) (options, error) {
-	o := options{repeats: 11, rest: time.Minute, pairs: 3}
+	o := options{repeats: 11, rest: time.Minute}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	sizes := flags.String("objects", "", "comma-separated `numbers` of objects to measure with (1000,5000; with -only drift 10000)")
 	flags.IntVar(&o.edits, "edits", 0, "`number` of foreign edits (120; with -only drift 500)")
 	flags.IntVar(&o.environments, "environments", 20, "`number` of environments, with -only drift")
 	flags.DurationVar(&o.quiet, "idle", time.Minute, "how `long` nothing is to change, with -only drift")
+	flags.IntVar(&o.pairs, "pairs", 5, "`number` of runs alone and of runs while the API is read, with -only api")
+	flags.DurationVar(&o.pace, "pace", time.Second, "how `often` each reader asks, with -only api")
 	flags.BoolVar(&o.quick, "quick", false, "200 objects and a short rest: to see that it works, not to compare")
 	only := flags.String("only", "", "`part` to measure: git, cluster, or drift or api, which are measured only if they are named")
 	flags.StringVar(&o.out, "out", "bench.json", "`file` for the results")
@@ -86,6 +90,9 @@ func parse(args []string) (options, error) {
 	if o.quick {
 		*sizes, o.rest, o.pairs = "200", 10*time.Second, 1
 		o.edits, o.environments, o.quiet = min(o.edits, 40), min(o.environments, 4), min(o.quiet, 5*time.Second)
+	}
+	if o.pairs < 1 || o.pace <= 0 {
+		return o, errors.New("-pairs and -pace: have to be more than 0")
 	}
 	if o.environments < 2 {
 		return o, errors.New("-environments: there have to be two or more")

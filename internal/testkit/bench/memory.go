@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -101,4 +102,24 @@ func children(pid int) []int {
 		}
 	}
 	return out
+}
+
+// tick is the unit in which the kernel tells processor time.
+const tick = 10 * time.Millisecond
+
+// processorTime is what a process has used so far, without its children.
+func processorTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read the processor time: %w", err)
+	}
+	// The name in parentheses may hold anything; after it, the twelfth and the
+	// thirteenth field are the time in user and in system mode.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if len(fields) < 13 {
+		return 0, errors.New("read the processor time: the kernel does not tell it")
+	}
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * tick, errors.Join(err1, err2)
 }
