@@ -27,6 +27,22 @@ need:
 	@command -v git >/dev/null || { echo "git is missing: install it, with its http-backend, from your system's packages" >&2; exit 1; }
 	@test -x "$$(git --exec-path)/git-http-backend" || { echo "git's http-backend is missing: it serves the tests' and the demo's repositories; install the full git package" >&2; exit 1; }
 
+# The dashboard is tested in one of these.
+HAVE_BROWSER := for b in chromium chromium-browser google-chrome; do command -v $$b >/dev/null 2>&1 && exit 0; done; exit 1
+NO_BROWSER := no Chromium: the tests of the dashboard in a browser are left out; install chromium from your system's packages
+
+.PHONY: browser
+browser:
+	@($(HAVE_BROWSER)) && exit 0; \
+	if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "installing Chromium for the tests of the dashboard" >&2; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		{ apt-get install -y --no-install-recommends chromium || \
+		  { apt-get update && apt-get install -y --no-install-recommends chromium; }; } >/dev/null 2>&1; \
+		($(HAVE_BROWSER)) && exit 0; \
+	fi; \
+	echo "$(NO_BROWSER)" >&2; [ "$$CI" != true ]
+
 .PHONY: build
 build: need ## build bin/holdfast
 	go build -ldflags '$(LDFLAGS)' -o bin/holdfast ./cmd/holdfast
@@ -40,12 +56,13 @@ demo-tour: need ## play the demo's story unattended; fails if a step does
 	go run ./internal/testkit/demo --tour
 
 .PHONY: test
-test: need ## run the tests, on one sandbox cluster
+test: need browser ## run the tests, on one sandbox cluster
 	$(if $(HAVE_CC),,@echo "no C compiler: testing without the race detector; install gcc to have it" >&2)
 	$(WITH_SANDBOX) $(TEST) -timeout 15m ./...
+	@($(HAVE_BROWSER)) || echo "$(NO_BROWSER)" >&2
 
 .PHONY: test-long
-test-long: need ## run the exhaustive tests as well, and the sandbox's own
+test-long: need browser ## run the exhaustive tests as well, and the sandbox's own
 	$(WITH_SANDBOX) env HOLDFAST_LONG=1 $(TEST) -timeout 60m ./...
 	cd examples/sandbox && go test -timeout 30m ./...
 

@@ -202,6 +202,16 @@ func (b *board) isLive(t *testing.T) {
 	if !browser.Eval[bool](p, `window.stayed === true && document.activeElement.id === "filter-text"`) {
 		t.Error("the page was loaded again, or lost its focus")
 	}
+	p.Go(b.address + "/environments/prod")
+	p.Until("it is live", `document.getElementById("live").innerText === "live"`)
+	p.Click("#menu-more > summary")
+	b.edit(b.ns, "settings", `{"data":{"log-level":"trace"}}`)
+	p.Until("the drift shows", `document.querySelector(".drifts") !== null`)
+	if !browser.Eval[bool](p, `document.getElementById("menu-more").open`) {
+		t.Error("what was open is closed")
+	}
+	b.verb(0, "drift", "revert", "prod", "ConfigMap/"+b.ns+"/settings")
+	p.Until("its correction shows", `document.querySelector(".drifts") === null`)
 	fine(t, p)
 }
 
@@ -323,6 +333,7 @@ func (b *board) drifting(t *testing.T) {
 	b.edit(b.ns, "settings", `{"data":{"log-level":"debug"}}`)
 	b.expectDrift("prod", "Deployment/"+b.ns+"/web.spec")
 	b.expectDrift("prod", "ConfigMap/"+b.ns+"/settings.data.log-level")
+	b.nameAnn(b.ns, "settings")
 }
 
 // readsWithoutScript: all can be read, and forms work.

@@ -309,9 +309,11 @@ func TestFormsAreCallsOfTheAPI(t *testing.T) {
 	if !strings.Contains(page, "A run was asked for.") || !strings.Contains(page, `href="/runs/run-prod"`) {
 		t.Error("the page does not say what came of it")
 	}
-	res = ask(t, h, "POST", "/do/resync", tokenHeader, fromForm("environment=none&back=//evil.example.com/"))
-	if res.Header.Get("Location") != "/" {
-		t.Errorf("a form leads to %q", res.Header.Get("Location"))
+	for _, back := range []string{"//evil.example.com/", "https://evil.example.com/", `/\evil.example.com`, "/%09/evil.example.com", "evil", ""} {
+		res = ask(t, h, "POST", "/do/resync", tokenHeader, fromForm("environment=none&back="+back))
+		if res.Header.Get("Location") != "/" {
+			t.Errorf("a form with %q leads to %q", back, res.Header.Get("Location"))
+		}
 	}
 	said = res.Cookies()[0]
 	if page := text(t, ask(t, h, "GET", "/", func(r *http.Request) { r.AddCookie(said) })); !strings.Contains(page, `role="alert"`) || !strings.Contains(page, "There is no environment") {
@@ -332,6 +334,40 @@ func TestFormsOfStrangersAreRefused(t *testing.T) {
 		if res.StatusCode < 400 || len(f.asked) != 0 {
 			t.Errorf("%s: %d, asked for %v", name, res.StatusCode, f.asked)
 		}
+	}
+}
+
+func TestChartsCountWhatIsOnRecord(t *testing.T) {
+	l := recorded(t)
+	l.RunEnded(pastRun("run-0", "prod", time.Hour))
+	failed := pastRun("run-1", "prod", 30*time.Hour)
+	failed.Result = reconciler.Failed
+	l.RunEnded(failed)
+	l.RunEnded(pastRun("run-2", "dev", time.Hour))
+	e := drifted("prod", now.Add(-3*time.Hour))
+	l.DriftEnded(e)
+	flushed(t, l)
+	h := testServer(fullFake(), Options{Ledger: l}).Handler(true)
+	got := decode[struct {
+		Times                           []int64
+		Drifts, Corrected, Runs, Failed []int
+		Resolve                         []*float64
+	}](t, ask(t, h, "GET", "/series?environment=prod"))
+	sum := func(list []int) (n int) {
+		for _, v := range list {
+			n += v
+		}
+		return n
+	}
+	if sum(got.Runs) != 1 || sum(got.Failed) != 1 || sum(got.Drifts) != 1 || sum(got.Corrected) != 1 {
+		t.Errorf("the sums: %+v", got)
+	}
+	n := len(got.Times)
+	if n != len(got.Resolve) || got.Times[n-1] != now.Unix() || got.Runs[n-1] != 1 {
+		t.Errorf("the parts: %+v", got)
+	}
+	if r := got.Resolve[n-1]; r == nil || *r != 3600 {
+		t.Errorf("time to correct: %v", got.Resolve)
 	}
 }
 

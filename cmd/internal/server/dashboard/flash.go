@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"strings"
+	"unicode"
 )
 
 // flash is what a page says once about the form that was sent before it. It
@@ -54,7 +56,11 @@ func takeFlash(w http.ResponseWriter, r *http.Request) *flash {
 	return &f
 }
 
-// local reports whether an address is a path of ours.
+// local reports whether an address is a path of ours. Browsers drop control
+// characters and take a backslash for a slash, so none may be in it.
 func local(address string) bool {
-	return len(address) > 0 && address[0] == '/' && (len(address) == 1 || address[1] != '/' && address[1] != '\\')
+	if !strings.HasPrefix(address, "/") || strings.HasPrefix(address, "//") {
+		return false
+	}
+	return !strings.ContainsFunc(address, func(r rune) bool { return r == '\\' || unicode.IsControl(r) })
 }
