@@ -35,6 +35,8 @@ type RunsQuery struct {
 	Since       time.Duration
 	// Object is a thing that the run changed, as in "Deployment/web/api".
 	Object string
+	// Result and Reason are words of reconciler, of runs alone.
+	Result, Reason string
 	// Before is the Next of the page before.
 	Before string
 	Limit  int
@@ -44,6 +46,8 @@ func (q RunsQuery) values() url.Values {
 	v := url.Values{}
 	set(v, "environment", q.Environment)
 	set(v, "object", q.Object)
+	set(v, "result", q.Result)
+	set(v, "reason", q.Reason)
 	set(v, "before", q.Before)
 	if q.Since > 0 {
 		v.Set("since", q.Since.String())

@@ -57,7 +57,7 @@ object and field that it changed. Values of secrets are masked.
 
 What people asked for, by whom and why, is shown with --actions.
 ` + connectHelp + exitHelp,
-		Example: "  holdfast history\n  holdfast history prod --since 7d\n  holdfast history run-1f2e3d4c5b6a\n  holdfast history --object Deployment/web/api\n  holdfast history prod --actions",
+		Example: "  holdfast history\n  holdfast history prod --since 7d --result failed\n  holdfast history run-1f2e3d4c5b6a\n  holdfast history --object Deployment/web/api\n  holdfast history prod --actions",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.checkFormat(); err != nil {
@@ -84,6 +84,8 @@ What people asked for, by whom and why, is shown with --actions.
 	c.Flags().IntVar(&q.Limit, "limit", ledger.DefaultLimit, fmt.Sprintf("how many to show, at most %d", ledger.MaxLimit))
 	c.Flags().StringVar(&q.Before, "before", "", "go on where a page ended")
 	c.Flags().StringVar(&q.Object, "object", "", "only runs that changed this object: Kind/namespace/name")
+	c.Flags().StringVar(&q.Result, "result", "", "only runs that ended so: applied, partial, unchanged, held, failed, superseded")
+	c.Flags().StringVar(&q.Reason, "reason", "", "only runs for this reason: on-call, webhook, drift, poll, timer")
 	c.Flags().BoolVar(&actions, "actions", false, "show what people asked for instead")
 	a.addFormat(c)
 	a.addConnect(c)

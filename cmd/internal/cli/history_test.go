@@ -141,6 +141,14 @@ func TestHistoryShowsRunsAndWhatTheyChanged(t *testing.T) {
 	if _, out, _ := p.holdfast("history", "--object", "Service/web/api", "-o", "json"); strings.Count(out, `"id": "run-`) != 2 {
 		t.Errorf("by object:\n%s", out)
 	}
+	for args, want := range map[string]int{"--result " + string(pastRun("", 0).Result): 2, "--result superseded": 0, "--reason on-call": 2, "--reason timer": 0} {
+		if _, out, _ := p.holdfast(append([]string{"history", "-o", "json"}, strings.Fields(args)...)...); strings.Count(out, `"id": "run-`) != want {
+			t.Errorf("%s:\n%s", args, out)
+		}
+	}
+	if code, _, errs := p.holdfast("history", "--result", "good"); code != exitInvalid || !strings.Contains(errs, "superseded") {
+		t.Errorf("a bad result: %d %s", code, errs)
+	}
 	if _, out, _ := p.holdfast("history", "--actions"); !strings.Contains(out, "incident 7") {
 		t.Errorf("actions:\n%s", out)
 	}
