@@ -36,6 +36,15 @@ func TestLoadReadsEverything(t *testing.T) {
 			},
 			ReadsNeedToken: true, ChangesPerMinute: 30,
 			TLS: TLS{CertFile: here + "/tls/tls.crt", KeyFile: here + "/tls/tls.key", ClientCAFile: here + "/tls/ca.crt"},
+			URL: "https://holdfast.example.org",
+			OIDC: OIDC{
+				Name: "Example login", Issuer: "https://login.example.org/realm", ClientID: "holdfast", ClientSecretFile: here + "/secrets/oidc",
+				CAFile: here + "/ca.pem", Scopes: []string{"email", "teams"}, GroupsClaim: "teams",
+				Roles: []OIDCRole{
+					{Groups: []string{"sre"}, Role: RoleAdminister},
+					{Groups: []string{"shop"}, Users: []string{"ann@example.org"}, Role: RoleOperate, Environments: []string{"shop-*"}},
+				},
+			},
 		},
 		Targets: []Target{
 			{Name: "default", Kubeconfig: here + "/kube/config", Context: "prod", Namespace: "apps", StateNamespace: "holdfast-state", Concurrency: 5, Events: true, HoldAnnotation: true},

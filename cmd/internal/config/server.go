@@ -26,6 +26,42 @@ type Server struct {
 	// Hosts are the names, beside the listen address and localhost, by which
 	// clients may call the server.
 	Hosts []string `json:"hosts,omitempty"`
+	// URL is the address by which browsers reach the dashboard, as behind a proxy.
+	URL string `json:"url,omitempty"`
+	// OIDC is a provider that people sign in with.
+	OIDC OIDC `json:"oidc,omitzero"`
+}
+
+// OIDC is a provider of OpenID Connect.
+type OIDC struct {
+	// Name is what people call the provider.
+	Name string `json:"name,omitempty"`
+	// Issuer is its address, as its tokens have it.
+	Issuer string `json:"issuer,omitempty"`
+	// ClientID is what the daemon is called there, and ClientSecretFile holds its
+	// secret; a public client has none.
+	ClientID         string `json:"clientID,omitempty"`
+	ClientSecretFile string `json:"clientSecretFile,omitempty"`
+	// CAFile holds certificates to trust beside the system's.
+	CAFile string `json:"caFile,omitempty"`
+	// Scopes are asked for beside openid.
+	Scopes []string `json:"scopes,omitempty"`
+	// GroupsClaim names the claim that holds a person's groups.
+	GroupsClaim string `json:"groupsClaim,omitempty"`
+	// Roles say who may do what; nobody else gets in.
+	Roles []OIDCRole `json:"roles,omitempty"`
+}
+
+// OIDCRole grants a role to people.
+type OIDCRole struct {
+	// Groups are names of groups, Users email addresses that the provider has
+	// verified, or subjects.
+	Groups []string `json:"groups,omitempty"`
+	Users  []string `json:"users,omitempty"`
+	// Role is read, operate or administer.
+	Role string `json:"role"`
+	// Environments are patterns of the names of those that it is for; none is all.
+	Environments []string `json:"environments,omitempty"`
 }
 
 // Token is a bearer token with a name and a role.
@@ -79,9 +115,14 @@ func (d *decoder) server(n *yamldoc.Node, s *Server) {
 		d.countField("changesPerMinute", "server.", maxChangesPerMinute, &s.ChangesPerMinute),
 		on("tls", func(n *yamldoc.Node) { d.tls(n, &s.TLS) }),
 		on("hosts", func(n *yamldoc.Node) { s.Hosts = d.hosts(n) }),
+		on("url", func(n *yamldoc.Node) { d.baseURL(n, "server.url", &s.URL) }),
+		on("oidc", func(n *yamldoc.Node) { d.oidc(n, &s.OIDC) }),
 	)
-	if s.ReadsNeedToken && n.Get("tokens") == nil && n.Get("tokenFile") == nil {
-		d.Fail(n.Get("readsNeedToken"), "server.readsNeedToken is set, and there is no token", "add server.tokens or server.tokenFile")
+	if s.ReadsNeedToken && n.Get("tokens") == nil && n.Get("tokenFile") == nil && n.Get("oidc") == nil {
+		d.Fail(n.Get("readsNeedToken"), "server.readsNeedToken is set, and there is no token", "add server.tokens, server.tokenFile or server.oidc")
+	}
+	if n.Get("oidc") != nil && n.Get("url") == nil {
+		d.Fail(n.Get("oidc"), "server.oidc needs server.url", "the provider sends browsers back to that address")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -29,9 +30,20 @@ func newHostNames(listen string, more []string) hostNames {
 		h.loopback = host == "localhost" || err == nil && addr.IsLoopback()
 	}
 	for _, name := range more {
-		h.names = append(h.names, strings.ToLower(name))
+		if name != "" {
+			h.names = append(h.names, strings.ToLower(name))
+		}
 	}
 	return h
+}
+
+// hosts are the configured names, that of the address for browsers included.
+func (s *Server) hosts() []string {
+	u, err := url.Parse(s.opts.URL)
+	if err != nil {
+		return s.opts.Hosts
+	}
+	return append(slices.Clone(s.opts.Hosts), u.Hostname())
 }
 
 // match reports whether a request's Host header is ours: a known name, or the
@@ -81,12 +93,18 @@ func (s *Server) guard(hosts hostNames, next http.Handler) http.Handler {
 			})
 			return
 		}
-		if !probe && (mutates(r) || s.opts.ReadsNeedToken) {
+		switch {
+		case probe || open(r.URL.Path):
+		case mutates(r) || s.opts.ReadsNeedToken:
 			who, ok := s.admit(w, r)
 			if !ok {
 				return
 			}
 			r = who.in(r)
+		default:
+			if who, ok := s.signedIn(r); ok { // what a page offers depends on who looks
+				r = who.in(r)
+			}
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -101,6 +119,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) (caller, bool) {
 	}
 	if p.Status == 0 {
 		return who, true
+	}
+	if p.Status == http.StatusUnauthorized && s.askToSignIn(w, r) {
+		return who, false
 	}
 	w.Header().Add("WWW-Authenticate", "Bearer")
 	if !mutates(r) { // a browser asks for a password then, which is the token

@@ -31,7 +31,7 @@ func (s *Server) Handler(trusted bool) http.Handler {
 
 // untrusted is for callers over TCP at an address.
 func (s *Server) untrusted(listen string) http.Handler {
-	return s.envelope("token", s.withAudit(s.withWebhooks(s.guard(newHostNames(listen, s.opts.Hosts), s.routes()))))
+	return s.envelope("token", s.withAudit(s.withWebhooks(s.guard(newHostNames(listen, s.hosts()), s.routes()))))
 }
 
 func (s *Server) routes() http.Handler {

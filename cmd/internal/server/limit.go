@@ -79,8 +79,8 @@ func (l *limiter) makeRoom(now time.Time) {
 // limited refuses a client that calls too often. Without a token the client is the
 // address, so that guesses at tokens are bounded, too.
 func (s *Server) limited(w http.ResponseWriter, r *http.Request, who caller) bool {
-	client := "token " + who.name
-	if who.role == RoleNone {
+	client := who.String()
+	if who.role() == RoleNone {
 		host, _, err := net.SplitHostPort(r.RemoteAddr)
 		if err != nil {
 			host = r.RemoteAddr

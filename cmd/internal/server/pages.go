@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"net/url"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/server/dashboard"
 )
@@ -9,9 +10,11 @@ import (
 // pages adds what people look at in a browser. Its forms and most of its reads are
 // calls of the API, as the one who sent the request.
 func (s *Server) pages(mux *http.ServeMux) {
-	dashboard.New(dashboard.Options{
+	d := dashboard.New(dashboard.Options{
 		Engine: s.opts.Engine, API: s.forms(mux), Viewer: s.viewer, Links: s.opts.Links, Version: s.opts.Version, Now: s.opts.Now,
-	}).Register(mux)
+	})
+	d.Register(mux)
+	s.signInRoutes(mux, d)
 }
 
 // forms is the API for the dashboard's forms: a call that one stands for needs
@@ -19,7 +22,7 @@ func (s *Server) pages(mux *http.ServeMux) {
 func (s *Server) forms(api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if mutates(r) && !trusted(r) {
-			if p := permitted(callerOf(r), r); p.Status != 0 {
+			if p := callerOf(r).permitted(r); p.Status != 0 {
 				s.refuse(w, r, p)
 				return
 			}
@@ -37,10 +40,20 @@ func trusted(r *http.Request) bool {
 // viewer is who looks at a page.
 func (s *Server) viewer(r *http.Request) dashboard.Viewer {
 	who := callerOf(r)
-	v := dashboard.Viewer{Name: actor(r), Role: who.role.String()}
+	v := dashboard.Viewer{Name: actor(r), Role: who.role().String()}
 	v.Sees = who.mayRead
-	if who.role >= RoleOperate || trusted(r) {
-		v.May, v.MayAll = who.mayChange, who.environments == nil
+	switch {
+	case who.session:
+		v.SignOut = PathLogout
+	case !who.known() && !trusted(r):
+		v.Name = ""
+		if s.canSignIn() {
+			v.SignIn = PathLogin + "?next=" + url.QueryEscape(r.URL.RequestURI())
+		}
+		return v
+	}
+	if !who.known() || who.role() >= RoleOperate {
+		v.May, v.MayAll = who.mayChange, who.everywhere(RoleOperate)
 	}
 	return v
 }

@@ -8,14 +8,6 @@ import (
 	"github.com/holdfast-gitops/holdfast/drift"
 )
 
-// mayRead reports whether the caller may know of an environment. Who may read may
-// read of all: what a token's environments bound is what it may change.
-func (c caller) mayRead(string) bool { return true }
-
-// scope is the same for callers who may read the same, so that they may share
-// answers.
-func (c caller) scope() string { return "" }
-
 // mayKnow answers for an environment of which the caller may not know, as for one
 // that there is not.
 func (s *Server) mayKnow(w http.ResponseWriter, r *http.Request, name string) bool {

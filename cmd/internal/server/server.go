@@ -83,6 +83,11 @@ type Options struct {
 	// role operate; Tokens are others. Without any there are no such calls.
 	TokenFile string
 	Tokens    []Token
+	// OIDC is a provider that people sign in with; nil is none. It needs URL.
+	OIDC *OIDC
+	// URL is the address by which browsers reach the server, as behind a proxy;
+	// empty where there is no other than its own.
+	URL string
 	// ReadsNeedToken asks for one over TCP for all but the probes.
 	ReadsNeedToken bool
 	// ChangesPerMinute bounds a client's calls over TCP that change something;
@@ -110,6 +115,9 @@ type Server struct {
 	answers *answers
 	// limits bounds callers over TCP.
 	limits *limiter
+	// sessions are the browsers that signed in; provider is nil without OIDC.
+	sessions *sessions
+	provider *provider
 	// streams counts those of events that are open; heartbeat is how often a quiet
 	// one says that it lives, and patience how long its reader may take.
 	streams   atomic.Int32
@@ -125,7 +133,14 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Server{opts: o, answers: newAnswers(), limits: newLimiter(o.ChangesPerMinute, o.Now), heartbeat: heartbeat, patience: streamWrite}
+	s := &Server{
+		opts: o, answers: newAnswers(), limits: newLimiter(o.ChangesPerMinute, o.Now), sessions: newSessions(o.Now),
+		heartbeat: heartbeat, patience: streamWrite,
+	}
+	if o.OIDC != nil {
+		s.provider = newProvider(*o.OIDC, o.URL, o.Now)
+	}
+	return s
 }
 
 // Serve answers on both listeners, of which one may be nil, until ctx ends, and

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -59,14 +58,6 @@ const (
 	minToken = 8
 )
 
-// caller is who makes a request.
-type caller struct {
-	name string
-	role Role
-	// environments are patterns; nil is all.
-	environments []string
-}
-
 func callerOf(r *http.Request) caller {
 	c, _ := r.Context().Value(callerKey).(caller)
 	return c
@@ -74,14 +65,6 @@ func callerOf(r *http.Request) caller {
 
 func (c caller) in(r *http.Request) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), callerKey, c))
-}
-
-// mayChange reports whether the caller may change an environment.
-func (c caller) mayChange(environment string) bool {
-	return c.environments == nil || slices.ContainsFunc(c.environments, func(pattern string) bool {
-		ok, err := path.Match(pattern, environment)
-		return ok && err == nil
-	})
 }
 
 // tokens are all that are configured.
@@ -96,12 +79,25 @@ func (s *Server) tokens() []Token {
 // errNoToken means that the caller gave none that is known.
 var errNoToken = errors.New("the token is missing or wrong")
 
-// identify finds out whose token a request carries. Hashes are compared, and all
-// of them, so that neither content nor length of a token shows in the time it
-// takes. The error beside a caller's is of a file that cannot be read.
+// identify finds out who makes a request: whose token it carries, or who signed in.
+// The error beside a caller's is of a file that cannot be read.
 func (s *Server) identify(r *http.Request) (caller, error) {
-	given := sha256.Sum256([]byte(givenToken(r)))
-	found, unread := caller{}, error(nil)
+	if given := givenToken(r); given != "" {
+		who, _, err := s.holder(given)
+		return who, err
+	}
+	if who, ok := s.signedIn(r); ok {
+		return who, nil
+	}
+	_, _, err := s.holder("")
+	return caller{}, err
+}
+
+// holder is whose token is given, and its digest. Hashes are compared, and all of
+// them, so that neither content nor length of a token shows in the time it takes.
+func (s *Server) holder(given string) (found caller, digest [sha256.Size]byte, err error) {
+	digest = sha256.Sum256([]byte(given))
+	var unread error
 	for _, t := range s.tokens() {
 		want, err := t.digest()
 		if err != nil {
@@ -109,17 +105,21 @@ func (s *Server) identify(r *http.Request) (caller, error) {
 			unread = cmp.Or(unread, err)
 			continue
 		}
-		if subtle.ConstantTimeCompare(given[:], want[:]) == 1 {
-			found = caller{name: t.Name, role: t.Role, environments: t.Environments}
+		if subtle.ConstantTimeCompare(digest[:], want[:]) == 1 {
+			found = t.caller()
 		}
 	}
 	switch {
-	case found.role != RoleNone:
-		return found, nil
+	case found.role() != RoleNone:
+		return found, digest, nil
 	case unread != nil:
-		return caller{}, unread
+		return caller{}, digest, unread
 	}
-	return caller{}, errNoToken
+	return caller{}, digest, errNoToken
+}
+
+func (t Token) caller() caller {
+	return caller{name: t.Name, how: "the token", readsAll: true, grants: []Grant{{Role: t.Role, Environments: t.Environments}}}
 }
 
 // givenToken is the bearer token of a request. Where something is only read, the
@@ -177,7 +177,7 @@ func readSmall(file string) (string, error) {
 
 // authorize says who calls, or why the call is refused.
 func (s *Server) authorize(r *http.Request) (caller, api.Problem) {
-	if len(s.tokens()) == 0 {
+	if len(s.tokens()) == 0 && s.opts.OIDC == nil {
 		return caller{}, api.Problem{
 			Status: http.StatusForbidden, Detail: "calls over TCP that change something need a token, and none is configured",
 			Hint: "call over the socket holdfast.sock in the data directory, or set server.tokenFile",
@@ -188,7 +188,7 @@ func (s *Server) authorize(r *http.Request) (caller, api.Problem) {
 	case errors.Is(err, errNoToken):
 		return who, api.Problem{
 			Status: http.StatusUnauthorized, Detail: err.Error(),
-			Hint: "set HOLDFAST_TOKEN or --token-file, or call over the socket holdfast.sock in the data directory",
+			Hint: "set HOLDFAST_TOKEN or --token-file, or call over the socket holdfast.sock in the data directory; in a browser sign in at " + PathLogin,
 		}
 	case err != nil:
 		return who, api.Problem{
@@ -196,19 +196,21 @@ func (s *Server) authorize(r *http.Request) (caller, api.Problem) {
 			Hint: "its log says why; the socket holdfast.sock in the data directory needs none",
 		}
 	}
-	return who, permitted(who, r)
+	return who, who.permitted(r)
 }
 
-// permitted says why a caller may not make a call; its status is 0 where it may.
-func permitted(who caller, r *http.Request) api.Problem {
-	if need := needed(r); who.role < need {
+// permitted says why a caller who is known may not make a call; the zero value is
+// that nothing speaks against it.
+func (c caller) permitted(r *http.Request) api.Problem {
+	need := needed(r)
+	if c.role() < need {
 		return api.Problem{
-			Status: http.StatusForbidden, Detail: fmt.Sprintf("the token %s has the role %s, and this needs %s", who.name, who.role, need),
+			Status: http.StatusForbidden, Detail: fmt.Sprintf("%s has the role %s, and this needs %s", c, c.role(), need),
 			Hint: "use a token with that role, or call over the socket holdfast.sock in the data directory",
 		}
 	}
-	if mutates(r) && who.environments != nil && !scopedPath(r.URL.Path) {
-		return notYours(who, "this is not about one of them")
+	if mutates(r) && !c.everywhere(need) && !scopedPath(r.URL.Path) {
+		return notYours(c, "this is not about one of them")
 	}
 	return api.Problem{}
 }
@@ -224,7 +226,8 @@ func needed(r *http.Request) Role {
 	return RoleOperate
 }
 
-// scopedPath reports whether the handler behind a path asks mayAll.
+// scopedPath reports whether the handler behind a path asks mayAll, or is a form,
+// which is asked for again as the call that it stands for.
 func scopedPath(p string) bool {
 	return strings.HasPrefix(p, api.PathEnvironments+"/") || strings.HasPrefix(p, api.PathHolds) || p == api.PathResync || dashboard.IsForm(p)
 }
@@ -233,7 +236,7 @@ func scopedPath(p string) bool {
 // not. No names stand for everything.
 func (s *Server) mayAll(w http.ResponseWriter, r *http.Request, names []string) bool {
 	who := callerOf(r)
-	if !mutates(r) || who.environments == nil {
+	if !mutates(r) || who.everywhere(RoleOperate) {
 		return true
 	}
 	if len(names) == 0 {
@@ -253,7 +256,7 @@ func (s *Server) mayAll(w http.ResponseWriter, r *http.Request, names []string) 
 // an environment of its own, and on no other.
 func (s *Server) mayHold(w http.ResponseWriter, r *http.Request, id string) bool {
 	who := callerOf(r)
-	if who.environments == nil {
+	if who.everywhere(RoleOperate) {
 		return true
 	}
 	var names []string
@@ -270,6 +273,6 @@ func (s *Server) mayHold(w http.ResponseWriter, r *http.Request, id string) bool
 func notYours(who caller, why string) api.Problem {
 	return api.Problem{
 		Status: http.StatusForbidden,
-		Detail: fmt.Sprintf("the token %s may change the environments %s, and %s", who.name, strings.Join(who.environments, ", "), why),
+		Detail: fmt.Sprintf("%s may change the environments %s, and %s", who, strings.Join(who.patterns(RoleOperate), ", "), why),
 	}
 }

@@ -223,7 +223,7 @@ func (b *bench) awaitStorm(ctx context.Context, n int) error {
 		}
 		ended = 0
 		for _, e := range report.Episodes {
-			if e.State == drift.Corrected && len(e.Changes) == 1 && e.Changes[0].Manager == stormManager {
+			if e.State == drift.Corrected {
 				ended++
 			}
 		}
