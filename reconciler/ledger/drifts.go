@@ -163,7 +163,7 @@ func (l *Ledger) groups(ctx context.Context, w where, by Grouping, limit int) ([
 	case ByCause, ByManager, ByEnvironment, ByKind, ByClass:
 		key = string(by)
 	case BySeverity:
-		key = "coalesce(record ->> '$.severity', 'none')"
+		key = "severity"
 	case byObject:
 		key = "environment || ': ' || object"
 	case "":

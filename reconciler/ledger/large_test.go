@@ -36,10 +36,14 @@ func TestALargeLedger(t *testing.T) {
 	l = running(t, Options{Path: path, MaxAge: 100 * 365 * 24 * time.Hour})
 	t.Logf("opened and checked in %s", time.Since(began))
 	for name, read := range map[string]func() error{
-		"newest page":  func() error { _, err := l.Runs(t.Context(), RunQuery{}); return err },
-		"by object":    func() error { _, err := l.Runs(t.Context(), RunQuery{Object: "Deployment/web/api"}); return err },
-		"last runs":    func() error { _, err := l.LastRuns(t.Context()); return err },
-		"open drift":   func() error { _, err := l.OpenEpisodes(t.Context()); return err },
+		"newest page": func() error { _, err := l.Runs(t.Context(), RunQuery{}); return err },
+		"by object":   func() error { _, err := l.Runs(t.Context(), RunQuery{Object: "Deployment/web/api"}); return err },
+		"last runs":   func() error { _, err := l.LastRuns(t.Context()); return err },
+		"open drift":  func() error { _, err := l.OpenEpisodes(t.Context()); return err },
+		"series": func() error {
+			_, err := l.Series(t.Context(), SeriesQuery{Since: start, Until: start.Add(time.Duration(n) * time.Minute)})
+			return err
+		},
 		"drift summed": func() error { _, err := l.Summary(t.Context(), EpisodeQuery{}, ByManager); return err },
 	} {
 		began := time.Now()

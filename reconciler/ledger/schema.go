@@ -84,6 +84,13 @@ var migrations = []string{
 		episodes INTEGER NOT NULL,
 		reason TEXT NOT NULL
 	);`,
+
+	// Indexes that answer series by themselves: a record is much larger than what
+	// is counted of it.
+	`ALTER TABLE episodes ADD COLUMN severity TEXT GENERATED ALWAYS AS (coalesce(record ->> '$.severity', 'none')) VIRTUAL;
+	CREATE INDEX runs_by_result ON runs (finished, environment, result);
+	CREATE INDEX episodes_began ON episodes (first_seen, environment, severity);
+	CREATE INDEX episodes_ended ON episodes (ended, environment, severity, state, first_seen);`,
 }
 
 // schemaOf is the version of a file's schema, and whether the file is a ledger;

@@ -17,6 +17,7 @@ import (
 // The paths of what is on record.
 const (
 	PathDriftHistory = "/api/v1/drift/history"
+	PathSeries       = "/api/v1/series"
 	PathActions      = "/api/v1/actions"
 	PathLedger       = "/api/v1/ledger"
 	PathLedgerCheck  = "/api/v1/ledger/check"

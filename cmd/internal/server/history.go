@@ -21,6 +21,7 @@ import (
 func (s *Server) historyRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.PathRuns, s.runs)
 	mux.HandleFunc("GET "+api.PathDriftHistory, s.driftHistory)
+	mux.HandleFunc("GET "+api.PathSeries, s.series)
 	mux.HandleFunc("GET "+api.PathActions, s.actions)
 	mux.HandleFunc("GET "+api.PathLedger, s.ledgerStats)
 	mux.HandleFunc("POST "+api.PathLedgerCheck, s.ledgerCheck)
@@ -98,6 +99,8 @@ func answer(w http.ResponseWriter, r *http.Request, v any, err error) {
 		writeProblem(w, r, badRequest(err))
 	case errors.Is(err, ledger.ErrNotFound):
 		writeProblem(w, r, api.Problem{Status: http.StatusNotFound, Detail: err.Error(), Hint: "records are deleted by age and size"})
+	case errors.Is(err, ledger.ErrSlow):
+		writeProblem(w, r, api.Problem{Status: http.StatusServiceUnavailable, Detail: err.Error(), Hint: "ask for a shorter time with since, or for one environment"})
 	default:
 		writeProblem(w, r, api.Problem{
 			Status: http.StatusServiceUnavailable, Detail: err.Error(),

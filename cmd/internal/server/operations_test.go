@@ -35,6 +35,7 @@ func (o operation) id() string {
 // queries say what parameters mean.
 var queries = map[string]string{
 	"after":       "id of the event or answer seen last; the header Last-Event-ID comes first",
+	"buckets":     "into how many equal parts the time is cut, up to 500",
 	"approve":     "hash of the plan whose held operations are to be carried out",
 	"before":      "another word for page",
 	"health":      "how it works, in one word",
@@ -89,6 +90,7 @@ var operations = []operation{
 	{method: "GET", path: api.PathRuns, summary: "Runs on record, newest first", query: append([]string{"object", "result", "reason"}, recordsQuery...), answer: of[ledger.Runs]()},
 	{method: "GET", path: api.PathRuns + "/{id}", summary: "One run", query: []string{"wait"}, answer: of[reconciler.Run]()},
 	{method: "GET", path: api.PathDriftHistory, summary: "Drift on record, added up and listed", query: append([]string{"manager", "kind", "object", "group"}, recordsQuery...), answer: of[api.DriftHistory]()},
+	{method: "GET", path: api.PathSeries, summary: "Runs and drift over time, in equal parts", query: []string{"environment", "since", "buckets"}, answer: of[ledger.Series]()},
 	{method: "GET", path: api.PathActions, summary: "What people asked for", query: recordsQuery, answer: of[ledger.Actions]()},
 	{method: "GET", path: api.PathLedger, summary: "How the ledger is", answer: of[ledger.Stats]()},
 	{method: "POST", path: api.PathLedgerCheck, summary: "Look for damage in the ledger", answer: of[ledger.Report]()},
