@@ -39,7 +39,9 @@ type appTokens struct {
 	// base is the API's URL, repository the path of the one that is followed, as
 	// owner/name.
 	base, repository string
-	client           func() (*http.Client, error)
+	// permissions are what a token is asked for.
+	permissions map[string]string
+	client      func() (*http.Client, error)
 
 	mu      sync.Mutex
 	now     string
@@ -51,7 +53,7 @@ func newAppTokens(o Options, addr address, web func() (*http.Client, error)) (*a
 	if o.GitHubApp == nil {
 		return nil, nil
 	}
-	t := &appTokens{app: *o.GitHubApp, client: web}
+	t := &appTokens{app: *o.GitHubApp, client: web, permissions: map[string]string{"contents": "read"}}
 	t.base = strings.TrimRight(cmp.Or(t.app.BaseURL, "https://api.github.com"), "/")
 	base, err := url.Parse(t.base)
 	switch {
@@ -120,7 +122,7 @@ func (t *appTokens) request(ctx context.Context) (installationToken, error) {
 	body := []byte("{}")
 	if _, name, ok := strings.Cut(t.repository, "/"); ok && !strings.Contains(name, "/") {
 		// No token reaches further than it has to.
-		if body, err = json.Marshal(map[string]any{"repositories": []string{name}, "permissions": map[string]string{"contents": "read"}}); err != nil {
+		if body, err = json.Marshal(map[string]any{"repositories": []string{name}, "permissions": t.permissions}); err != nil {
 			return out, err
 		}
 	}

@@ -69,6 +69,7 @@ func TestLoadReadsEverything(t *testing.T) {
 				Agent: "/run/agent", KnownHostsFile: here + "/keys/known_hosts",
 			},
 			Proxy:  Proxy{URL: "socks5://proxy.example.org:1080", Username: "robot", PasswordFile: here + "/keys/proxy"},
+			Forge:  Forge{Kind: "gitlab", API: "https://git.example.org/api/v4", TokenFile: "/run/secrets/api", Statuses: true, Deployments: true},
 			Grants: grants,
 		}, {
 			Name: "app", URL: "https://github.com/team/shop.git", Ref: "0123456789abcdef0123456789abcdef01234567",

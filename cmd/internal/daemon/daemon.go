@@ -19,6 +19,7 @@ import (
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
 	"github.com/holdfast-gitops/holdfast/cmd/internal/events"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/forge/statuses"
 	"github.com/holdfast-gitops/holdfast/cmd/internal/notify"
 	"github.com/holdfast-gitops/holdfast/cmd/internal/server"
 	"github.com/holdfast-gitops/holdfast/drift"
@@ -55,6 +56,8 @@ type daemon struct {
 	ledger *ledger.Ledger
 	// notifier tells people what needs them.
 	notifier *notify.Notifier
+	// reporter tells the hosts of repositories what becomes of commits.
+	reporter *statuses.Reporter
 	// people are who wrote to objects lately, as audit events say.
 	people *audit.Joiner
 	// earlier are the last runs on record from before the start, by environment.
@@ -90,6 +93,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.openNotifier(); err != nil {
 		return err
 	}
+	d.openReporter()
 	d.events = events.New(events.Options{Environments: d.Environments, Environment: d.Environment, Sources: d.Sources})
 	d.metrics.registry.MustRegister(targetMetrics{d.Targets, d.events})
 	first, err := build(o.Config, o.Version, d.book, d.metrics, d.observer(), o.Logger)
@@ -124,6 +128,7 @@ func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	group.Go(func() error { return d.signals(ctx) })
 	group.Go(func() error { return trim(ctx, d.metrics.ran, d.metrics.healed) })
 	group.Go(func() error { return d.notifier.Run(ctx) })
+	group.Go(func() error { return d.reporter.Run(ctx) })
 	group.Go(func() error { return d.events.Run(ctx) })
 	if path := d.opts.Config.ResyncFile; path != "" {
 		group.Go(func() error {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/forge/statuses"
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/internal/redact"
 	"github.com/holdfast-gitops/holdfast/reconciler"
@@ -33,11 +34,13 @@ type generation struct {
 	engine    *reconciler.Engine
 	targets   map[string]*target
 	followers map[string]*follower
+	// tellers are where to tell what becomes of a source's commits.
+	tellers map[string]statuses.Target
 }
 
 // build does all that can fail, and starts nothing.
 func build(cfg config.Config, version string, book *drift.Book, m *metrics, o reconciler.Observer, log zerolog.Logger) (*generation, error) {
-	g := &generation{config: cfg, targets: map[string]*target{}, followers: map[string]*follower{}}
+	g := &generation{config: cfg, targets: map[string]*target{}, followers: map[string]*follower{}, tellers: map[string]statuses.Target{}}
 	drivers := map[string]reconciler.Driver{}
 	var problems []error
 	for _, c := range cfg.Targets {
@@ -62,6 +65,11 @@ func build(cfg config.Config, version string, book *drift.Book, m *metrics, o re
 		if err != nil {
 			problems = append(problems, fmt.Errorf("source %s: %w", c.Name, err))
 			continue
+		}
+		if t, ok, err := openTeller(c); err != nil {
+			problems = append(problems, err)
+		} else if ok {
+			g.tellers[c.Name] = t
 		}
 		f := g.follower(c, src, renderer, m, log)
 		if w, ok := o.(interface{ SourceChanged(string) }); ok {

@@ -71,7 +71,7 @@ func (all observers) SourceChanged(name string) {
 }
 
 func (d *daemon) observer() observers {
-	return observers{d.metrics, d.ledger, d.notifier, namer{d}, announcer{d}, d.events}
+	return observers{d.metrics, d.ledger, d.notifier, namer{d}, announcer{d}, d.reporter, d.events}
 }
 
 // keepRecord opens the ledger, reads what is of use from before the start, and
