@@ -1,9 +1,11 @@
 package server
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -243,6 +245,19 @@ func TestOverviewOfManyEnvironmentsStaysSmall(t *testing.T) {
 	}
 	if perRow := len(page) / 500; perRow > 1600 {
 		t.Errorf("%d bytes a row", perRow)
+	}
+}
+
+func TestPagesAreSentCompressed(t *testing.T) {
+	h := testServer(fullFake(), Options{}).Handler(false)
+	plain := text(t, ask(t, h, "GET", "/drift"))
+	res := ask(t, h, "GET", "/drift", header("Accept-Encoding", "gzip"))
+	unpacked, err := gzip.NewReader(res.Body)
+	if err != nil || res.Header.Get("Content-Encoding") != "gzip" {
+		t.Fatalf("%v, %v", res.Header, err)
+	}
+	if got, err := io.ReadAll(unpacked); err != nil || string(got) != plain {
+		t.Errorf("%d bytes, and plain %d: %v", len(got), len(plain), err)
 	}
 }
 

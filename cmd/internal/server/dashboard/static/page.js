@@ -44,15 +44,18 @@
   // Looking again: the page is fetched and what changed in it is put in place, so
   // that focus, scrolling, and what is open or typed stay.
   const main = () => document.getElementById('main');
-  let looking = false, again = false;
+  let looking = false, again = false, timer = 0, last = 0, pause = 1000;
   const look = async (address, then) => {
     if (looking) { again = true; return; }
     looking = true;
+    const began = performance.now();
     try {
       await htmx.ajax('GET', address || location.pathname + location.search, { target: '#main', select: '#main', swap: 'outerMorph' });
       if (then) then();
     } finally {
       looking = false;
+      // A page that takes long to make is looked at the less often.
+      pause = Math.max(1000, 8 * (performance.now() - began));
       tick();
       if (again) { again = false; later(); }
     }
@@ -61,7 +64,6 @@
     const e = document.activeElement;
     return e && main().contains(e) && e.closest('details.menu, form:not(.filters)') && /^(INPUT|SELECT|TEXTAREA)$/.test(e.tagName);
   };
-  let timer = 0, last = 0;
   const later = () => {
     if (timer || !main() || !('live' in main().dataset)) return;
     // At most one look a second, the first at once.
@@ -70,7 +72,7 @@
       if (document.hidden || typing()) { missed = true; return; }
       last = Date.now();
       look();
-    }, Math.max(80, 1000 - (Date.now() - last)));
+    }, Math.max(80, pause - (Date.now() - last)));
   };
   let missed = false;
   const caughtUp = () => { if (missed && !document.hidden && !typing()) { missed = false; later(); } };
