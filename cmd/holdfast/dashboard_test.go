@@ -96,7 +96,6 @@ listen: %s
 dataDir: %s
 installation: %s
 server:
-  readsNeedToken: true
   tokens:%s
 audit: {tokenFile: %s}
 targets:
@@ -155,11 +154,13 @@ spec:
 `, name, image)
 }
 
-// open opens a tab of somebody who is signed in with a token.
+// open opens a tab of somebody who has signed in with a token.
 func (b *board) open(t *testing.T, token string, v browser.View) *browser.Page {
 	t.Helper()
 	p := b.browser.Open(t, v)
-	p.Header("Authorization", "Bearer "+token)
+	p.Go(b.address + "/login")
+	p.Type(`input[name=token]`, token)
+	p.Submit(`form[action="/login"] button`)
 	return p
 }
 
@@ -284,7 +285,7 @@ func (b *board) addresses(t *testing.T) map[string]string {
 		"plan": "/environments/planned/plan", "environment-history": "/environments/prod/history", "held": "/environments/batch", "failed": "/environments/broken",
 		"drift": "/drift", "drift-ended": "/drift?state=all&since=7d", "episode": "/drift/" + report.Episodes[max(i, 0)].ID, "run": "/runs/" + last("staging"), "run-failed": "/runs/" + last("broken"),
 		"history": "/history", "history-drift": "/history?kind=drift", "history-actions": "/history?kind=actions", "sources": "/sources", "targets": "/targets", "health": "/health",
-		"unknown": "/environments/none",
+		"unknown": "/environments/none", "login": "/login",
 	}
 }
 
@@ -373,12 +374,18 @@ func (b *board) filters(t *testing.T) {
 
 // showsReadersNoButtons: who may not change anything sees no form that would.
 func (b *board) showsReadersNoButtons(t *testing.T) {
-	p := b.open(t, readerToken, browser.View{})
-	for _, address := range []string{"/", "/environments/prod", "/environments/batch", "/drift"} {
-		p.Go(b.address + address)
-		if browser.Eval[bool](p, `document.querySelector("form[action^='/do/']") !== null`) {
-			t.Errorf("%s has buttons for a reader", address)
+	stranger := b.browser.Open(t, browser.View{})
+	for _, p := range []*browser.Page{stranger, b.open(t, readerToken, browser.View{})} {
+		for _, address := range []string{"/", "/environments/prod", "/environments/batch", "/drift"} {
+			p.Go(b.address + address)
+			if browser.Eval[bool](p, `document.querySelector("form[action^='/do/']") !== null`) {
+				t.Errorf("%s has buttons for a reader", address)
+			}
 		}
+		fine(t, p)
+	}
+	if !browser.Eval[bool](stranger, `document.querySelector("a[href^='/login']") !== null`) {
+		t.Error("a stranger is not asked to sign in")
 	}
 	res, err := http.Post(b.address+"/do/resync", "application/x-www-form-urlencoded", strings.NewReader("environment=prod"))
 	if err != nil {
@@ -386,6 +393,6 @@ func (b *board) showsReadersNoButtons(t *testing.T) {
 	}
 	res.Body.Close()
 	if res.StatusCode != http.StatusUnauthorized {
-		t.Errorf("a form without a token: %s", res.Status)
+		t.Errorf("a form of a stranger: %s", res.Status)
 	}
 }

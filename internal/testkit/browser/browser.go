@@ -19,7 +19,6 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -100,14 +99,6 @@ func (b *Browser) Open(t testing.TB, v View) *Page {
 	}
 	p.Look(v)
 	return p
-}
-
-// Header sends a header with every request.
-func (p *Page) Header(name, value string) {
-	p.t.Helper()
-	p.do("send a header",
-		command(network.Enable, network.EnableParams{}),
-		command(network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{name: value}}))
 }
 
 // command is a command of the protocol as an action.
