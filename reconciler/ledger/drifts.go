@@ -13,6 +13,8 @@ import (
 // EpisodeQuery chooses episodes of drift. A zero field does not limit.
 type EpisodeQuery struct {
 	Environment string
+	// Among, when not nil, are patterns of the environments that may be told of.
+	Among []string
 	// Since leaves out what ended before; what is open is in.
 	Since time.Time
 	// Manager, Kind and Object are exact: a field manager, "Deployment.apps",
@@ -83,6 +85,7 @@ type Episodes struct {
 }
 
 func (q EpisodeQuery) where() (w where, err error) {
+	w.among(q.Among)
 	for _, c := range []struct{ column, value string }{
 		{"environment", q.Environment}, {"kind", q.Kind}, {"object", q.Object},
 	} {

@@ -40,6 +40,8 @@ type RunQuery struct {
 	Since time.Time
 	// Object is a thing that the run changed, as in "Deployment/web/api".
 	Object string
+	// Among, when not nil, are patterns of the environments that may be told of.
+	Among []string
 	// Result and Reason are words of reconciler: how runs ended, and what made them
 	// happen.
 	Result reconciler.Result
@@ -73,6 +75,20 @@ func (w *where) String() string {
 		return ""
 	}
 	return " WHERE " + strings.Join(w.conditions, " AND ")
+}
+
+// among leaves what is about environments that match one of the patterns; nil
+// leaves all. A bare "" stands for what is about none.
+func (w *where) among(patterns []string) {
+	if patterns == nil {
+		return
+	}
+	condition, args := "0", []any{}
+	for _, p := range patterns {
+		condition += " OR environment GLOB ?"
+		args = append(args, p)
+	}
+	w.add("("+condition+")", args...)
 }
 
 // before reads a cursor.
@@ -111,6 +127,7 @@ func (l *Ledger) reader() (*sql.DB, error) {
 // Runs is what was done.
 func (l *Ledger) Runs(ctx context.Context, q RunQuery) (Runs, error) {
 	var w where
+	w.among(q.Among)
 	if q.Environment != "" {
 		w.add("environment = ?", q.Environment)
 	}
@@ -188,9 +205,12 @@ func (l *Ledger) LastRuns(ctx context.Context) (map[string]reconciler.Run, error
 // ActionQuery chooses actions. A zero field does not limit.
 type ActionQuery struct {
 	Environment string
-	Since       time.Time
-	Before      string
-	Limit       int
+	// Among, when not nil, are patterns of the environments that may be told of;
+	// what is about no single one may be.
+	Among  []string
+	Since  time.Time
+	Before string
+	Limit  int
 }
 
 // Actions is a page of what people asked for, newest first.
@@ -202,6 +222,9 @@ type Actions struct {
 // Actions is what people asked for.
 func (l *Ledger) Actions(ctx context.Context, q ActionQuery) (Actions, error) {
 	var w where
+	if q.Among != nil {
+		w.among(append([]string{""}, q.Among...))
+	}
 	if q.Environment != "" {
 		w.add("environment = ?", q.Environment)
 	}

@@ -91,10 +91,10 @@ func (c caller) mayRead(environment string) bool {
 }
 
 // scope is the same for callers who may read the same, so that they may share
-// answers.
+// answers; empty for those who may read all.
 func (c caller) scope() string {
 	if !c.known() || c.readsAll || c.everywhere(RoleRead) {
 		return ""
 	}
-	return strings.Join(c.patterns(RoleRead), ",")
+	return "only " + strings.Join(c.patterns(RoleRead), ",")
 }

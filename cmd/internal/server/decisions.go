@@ -253,7 +253,7 @@ func (s *Server) allKnown(w http.ResponseWriter, r *http.Request, names []string
 		return false
 	}
 	for _, name := range names {
-		if _, ok := s.opts.Engine.Environment(name); !ok {
+		if _, ok := s.opts.Engine.Environment(name); !ok || !callerOf(r).mayRead(name) {
 			s.unknown(w, r, name)
 			return false
 		}

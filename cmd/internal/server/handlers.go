@@ -228,7 +228,7 @@ func (s *Server) report(f reconciler.Filter, since time.Duration) reconciler.Rep
 }
 
 func (s *Server) lastResync(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, r, http.StatusOK, api.Receipts{Runs: orEmpty(s.opts.Engine.LastResync())})
+	writeJSON(w, r, http.StatusOK, api.Receipts{Runs: orEmpty(callerOf(r).readableRuns(s.opts.Engine.LastResync()))})
 }
 
 func (s *Server) run(w http.ResponseWriter, r *http.Request) {
@@ -241,13 +241,19 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	id := r.PathValue("id")
 	run, err := s.opts.Engine.Wait(ctx, id)
+	who := callerOf(r)
 	switch {
+	case err == nil && !who.mayRead(run.Environment):
+		answer(w, r, nil, fmt.Errorf("run %q: %w", id, ledger.ErrNotFound))
 	case err == nil:
 		writeJSON(w, r, http.StatusOK, s.detailed(r, run))
 	case s.opts.Ledger == nil:
 		writeProblem(w, r, api.Problem{Status: http.StatusNotFound, Detail: err.Error()})
 	default:
 		run, err = s.opts.Ledger.FindRun(r.Context(), id)
+		if err == nil && !who.mayRead(run.Environment) {
+			err = fmt.Errorf("run %q: %w", id, ledger.ErrNotFound)
+		}
 		answer(w, r, run, err)
 	}
 }

@@ -120,7 +120,7 @@ func (s *Server) runs(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	page, err := s.opts.Ledger.Runs(r.Context(), ledger.RunQuery{
-		Environment: query.Get("environment"), Object: query.Get("object"), Before: pageOf(query),
+		Environment: query.Get("environment"), Among: callerOf(r).among(), Object: query.Get("object"), Before: pageOf(query),
 		Result: reconciler.Result(query.Get("result")), Reason: query.Get("reason"), Since: q.since, Limit: q.limit,
 	})
 	answer(w, r, page, err)
@@ -160,7 +160,7 @@ func (s *Server) actions(w http.ResponseWriter, r *http.Request) {
 	}
 	query := r.URL.Query()
 	page, err := s.opts.Ledger.Actions(r.Context(), ledger.ActionQuery{
-		Environment: query.Get("environment"), Before: pageOf(query), Since: q.since, Limit: q.limit,
+		Environment: query.Get("environment"), Among: callerOf(r).among(), Before: pageOf(query), Since: q.since, Limit: q.limit,
 	})
 	answer(w, r, page, err)
 }
@@ -177,7 +177,7 @@ func (s *Server) driftHistory(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	episodes := ledger.EpisodeQuery{
-		Environment: query.Get("environment"), Manager: query.Get("manager"), Kind: query.Get("kind"),
+		Environment: query.Get("environment"), Among: callerOf(r).among(), Manager: query.Get("manager"), Kind: query.Get("kind"),
 		Object: query.Get("object"), Before: pageOf(query), Since: q.since, Limit: q.limit,
 	}
 	page, err := s.opts.Ledger.Episodes(r.Context(), episodes)

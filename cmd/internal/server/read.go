@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/reconciler"
 )
 
 // mayKnow answers for an environment of which the caller may not know, as for one
@@ -29,4 +30,18 @@ func (c caller) readable(r drift.Report) drift.Report {
 	r.Unsure = maps.Clone(r.Unsure)
 	maps.DeleteFunc(r.Unsure, func(name, _ string) bool { return !c.mayRead(name) })
 	return r.Summed()
+}
+
+// among are the patterns of the environments that the caller may know of; nil is
+// all.
+func (c caller) among() []string {
+	if c.scope() == "" {
+		return nil
+	}
+	return append([]string{}, c.patterns(RoleRead)...)
+}
+
+// readableRuns are those of runs that the caller may know of.
+func (c caller) readableRuns(all []reconciler.Run) []reconciler.Run {
+	return slices.DeleteFunc(slices.Clone(all), func(r reconciler.Run) bool { return !c.mayRead(r.Environment) })
 }
