@@ -149,7 +149,7 @@ func (b *Book) end(key bookKey, e *Episode, how State, at time.Time) Episode {
 	e.Ended, e.Next = at, ""
 	delete(b.open, key)
 	b.ended = append(b.ended, *e)
-	if over := len(b.ended) - keepEnded; over > 0 {
+	if over := len(b.ended) - keepEnded; over > keepEnded/4 { // not for each: it moves all
 		b.ended = slices.Delete(b.ended, 0, over)
 	}
 	return *e

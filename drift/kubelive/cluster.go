@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/discovery"
@@ -112,6 +113,18 @@ func (c *Cluster) keepBaselines(ctx context.Context) {
 // Get reads an object in full.
 func (c *Cluster) Get(ctx context.Context, r Resource, id sources.ID) (*unstructured.Unstructured, error) {
 	return c.API(r, id).Get(ctx, id.Name, metav1.GetOptions{})
+}
+
+// GetSince reads an object in full, in a state that is not older than a
+// resourceVersion which a watch told of: the API server answers from its own
+// cache, without asking its database. What is decided by it has to be bound to
+// the version that was read. An empty version is Get.
+func (c *Cluster) GetSince(ctx context.Context, r Resource, id sources.ID, version string) (*unstructured.Unstructured, error) {
+	object, err := c.API(r, id).Get(ctx, id.Name, metav1.GetOptions{ResourceVersion: version})
+	if version != "" && err != nil && !apierrors.IsNotFound(err) && ctx.Err() == nil {
+		return c.Get(ctx, r, id) // another server's cache may lag behind the one that is watched
+	}
+	return object, err
 }
 
 // API is the client for one object's resource and namespace.

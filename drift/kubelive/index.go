@@ -87,6 +87,8 @@ type Index struct {
 	// versions counts, by environment, the times that anything was learned of
 	// its objects.
 	versions map[string]uint64
+	// held are those that an annotation asks to be left alone.
+	held map[sources.ID]*entry
 	// unsaved are those whose baselines changed since the last save.
 	unsaved map[sources.ID]struct{}
 }
@@ -94,7 +96,7 @@ type Index struct {
 // NewIndex makes an index that starts from saved baselines. Changed is called,
 // without locks held, for every object that may have drifted; it must not block.
 func NewIndex(saved map[sources.ID]Baseline, changed func(Hint)) *Index {
-	x := &Index{entries: make(map[sources.ID]*entry, len(saved)), versions: map[string]uint64{}, unsaved: map[sources.ID]struct{}{}, changed: changed}
+	x := &Index{entries: make(map[sources.ID]*entry, len(saved)), versions: map[string]uint64{}, held: map[sources.ID]*entry{}, unsaved: map[sources.ID]struct{}{}, changed: changed}
 	for id, b := range saved {
 		intern(&b.Record)
 		x.entries[id] = &entry{base: &b, environment: b.Environment}
@@ -109,6 +111,9 @@ type Look struct {
 	Live Record
 	// Base is the baseline; its UID is empty when there is none.
 	Base Baseline
+	// Since is the newest version at which anything was learned of the object, its
+	// end included.
+	Since string
 }
 
 // Look says what is known of an object.
@@ -122,9 +127,9 @@ func lookOf(e *entry) Look {
 	if e == nil {
 		return Look{Verdict: Unseen}
 	}
-	l := Look{Verdict: e.verdict()}
+	l := Look{Verdict: e.verdict(), Since: e.goneAt}
 	if e.live != nil {
-		l.Live = *e.live
+		l.Live, l.Since = *e.live, e.live.ResourceVersion
 	}
 	if e.base != nil {
 		l.Base = *e.base
@@ -171,6 +176,34 @@ func (x *Index) Touch(id sources.ID) {
 	hint := Hint{Environment: e.environment, Object: id}
 	x.mu.Unlock()
 	x.changed(hint)
+}
+
+// Held are those of an environment's objects that an annotation asks to be left
+// alone, with the time until when, in Unix seconds. They are few: it is asked with
+// each correction.
+func (x *Index) Held(environment string) map[sources.ID]int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out map[sources.ID]int64
+	for id, e := range x.held {
+		if e.environment != environment {
+			continue
+		}
+		if out == nil {
+			out = map[sources.ID]int64{}
+		}
+		out[id] = e.live.HeldUntil
+	}
+	return out
+}
+
+// noteHeld keeps who is held up to date. It needs x.mu.
+func (x *Index) noteHeld(id sources.ID, e *entry) {
+	if e.live != nil && e.live.HeldUntil != 0 {
+		x.held[id] = e
+	} else if len(x.held) > 0 {
+		delete(x.held, id)
+	}
 }
 
 // Each visits what is known of an environment's objects.
@@ -255,6 +288,7 @@ func (x *Index) Forget(id sources.ID) {
 // drop forgets an object. It needs x.mu.
 func (x *Index) drop(id sources.ID) {
 	delete(x.entries, id)
+	delete(x.held, id)
 	x.unsaved[id] = struct{}{}
 }
 
@@ -274,6 +308,7 @@ func (x *Index) setBaseline(id sources.ID, e *entry, b Baseline) {
 		e.touched = true
 	}
 	e.share()
+	x.noteHeld(id, e)
 }
 
 func (x *Index) endWrite(id sources.ID, change func(*entry)) {
@@ -292,6 +327,7 @@ func (x *Index) endWrite(id sources.ID, change func(*entry)) {
 
 // judge says whether the entry asks for a look, and drops what is done with.
 func (x *Index) judge(id sources.ID, e *entry) (Hint, bool) {
+	x.noteHeld(id, e)
 	x.versions[e.environment]++
 	if e.writing > 0 {
 		return Hint{}, false

@@ -151,6 +151,38 @@ func TestIndexStartsFromSavedBaselines(t *testing.T) {
 	}
 }
 
+func TestIndexKnowsWhoIsHeld(t *testing.T) {
+	_, x := hints()
+	held := func(rv string, until int64) {
+		r := record("1", rv, 1, 1)
+		r.HeldUntil = until
+		x.observe(anObject, r)
+	}
+	expect := func(what string, environment string, want int64) {
+		t.Helper()
+		if got := x.Held(environment)[anObject]; got != want {
+			t.Errorf("%s: held until %d, want %d", what, got, want)
+		}
+	}
+	x.Verified(anObject, Baseline{Record: record("1", "10", 1, 1)})
+	expect("no annotation", "prod", 0)
+	held("11", 500)
+	expect("annotated", "prod", 500)
+	expect("another environment", "other", 0)
+	held("12", 0)
+	expect("annotation taken away", "prod", 0)
+	held("13", 600)
+	x.vanished(anObject, record("1", "14", 1, 1))
+	expect("gone", "prod", 0)
+	b := Baseline{Record: record("2", "15", 1, 1)}
+	b.HeldUntil = 700
+	x.Verified(anObject, b)
+	expect("made again", "prod", 700)
+	x.Deleted(anObject)
+	x.vanished(anObject, record("2", "16", 1, 1))
+	expect("deleted", "prod", 0)
+}
+
 func TestBaselineFileKeepsBaselines(t *testing.T) {
 	f := BaselineFile{Path: t.TempDir() + "/b"}
 	x := NewIndex(nil, func(Hint) {})

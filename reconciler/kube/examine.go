@@ -19,7 +19,7 @@ import (
 
 // examine reads an object in full and gives the verdict.
 func (c *comparison) examine(ctx context.Context, j job) {
-	live, err := c.t.cluster.Get(ctx, j.resource, j.item.ID)
+	live, err := c.read(ctx, j)
 	switch {
 	case apierrors.IsNotFound(err):
 		c.gone(ctx, j)
@@ -58,6 +58,15 @@ func (c *comparison) examine(ctx context.Context, j job) {
 		return
 	}
 	c.add(op)
+}
+
+// read reads an object in full. What a watch has just told of may come from the
+// server's cache; a verification distrusts that, too.
+func (c *comparison) read(ctx context.Context, j job) (*unstructured.Unstructured, error) {
+	if c.scope.Verify {
+		return c.t.cluster.Get(ctx, j.resource, j.item.ID)
+	}
+	return c.t.cluster.GetSince(ctx, j.resource, j.item.ID, j.known.Since)
 }
 
 // leaving handles a wanted object that somebody deletes: it cannot be brought

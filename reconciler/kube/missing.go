@@ -41,7 +41,7 @@ func (c *comparison) compareMissing(ctx context.Context, missing []job) {
 }
 
 func (c *comparison) find(ctx context.Context, j job) {
-	live, err := c.t.cluster.Get(ctx, j.resource, j.item.ID)
+	live, err := c.read(ctx, j)
 	switch {
 	case apierrors.IsNotFound(err):
 		c.gone(ctx, j)

@@ -125,16 +125,16 @@ func (t *Target) State(ctx context.Context, environment string) (reconciler.Stat
 // heldObjects are the holds that annotations of live objects ask for, as the
 // watches told last.
 func (t *Target) heldObjects(environment string, now time.Time) (out []reconciler.Hold) {
-	t.cluster.Index.Each(environment, func(id sources.ID, l kubelive.Look) {
-		until := time.Unix(l.Live.HeldUntil, 0)
-		if l.Live.HeldUntil == 0 || !until.After(now) {
-			return
+	for id, seconds := range t.cluster.Index.Held(environment) {
+		until := time.Unix(seconds, 0)
+		if !until.After(now) {
+			continue
 		}
 		out = append(out, reconciler.Hold{
 			ID: "annotation " + id.String(), Object: &id, Author: "whoever annotated it", Until: until,
 			Reason: "annotation " + annotationHoldUntil,
 		})
-	})
+	}
 	slices.SortFunc(out, func(a, b reconciler.Hold) int { return a.Object.Compare(*b.Object) })
 	return out
 }
