@@ -177,12 +177,18 @@ func (w *worker) rememberReady(ctx context.Context, d Driver) {
 	}
 }
 
+// maxNamed is how many objects the log names that do not get ready.
+const maxNamed = 10
+
 // giveUp says that a revision did not get ready, and returns to the last one
 // that was, if the spec says so, there is one, and it is objects of this
 // revision's change that fail.
 func (w *worker) giveUp(ctx context.Context, d Driver, a Assignment, waiting []Unready) {
-	for _, u := range waiting {
+	for _, u := range waiting[:min(len(waiting), maxNamed)] {
 		w.log.Error().Str("object", u.Object.String()).Str("why", u.Why).Str("rootCause", u.RootCause).Msg("not ready")
+	}
+	if more := len(waiting) - maxNamed; more > 0 {
+		w.log.Error().Int("objects", more).Msg("not ready either")
 	}
 	k, ok := d.(Keeper)
 	if !ok || a.Spec.Health.OnFailure != environment.OnFailureReturn || !w.changedBy(waiting) {

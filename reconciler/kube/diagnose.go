@@ -1,12 +1,15 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -24,6 +27,12 @@ const (
 	longestLook = time.Minute
 	// maxPods bounds how many pods are looked at for one cause.
 	maxPods = 50
+	// maxCauses bounds of how many objects of one environment the cause is looked
+	// for at a time: where a hundred fail, it is the same as a rule, and a rollout of
+	// a thousand is no reason for a thousand requests.
+	maxCauses = 16
+	// lookPause is the least time between two looks at what is unready.
+	lookPause = 200 * time.Millisecond
 )
 
 var pods = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
@@ -58,6 +67,7 @@ func (t *Target) diagnose(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-t.health.wake:
+			pause(ctx, lookPause)
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -76,19 +86,59 @@ func (h *health) isUnready(id sources.ID) bool {
 func (h *health) due(now time.Time) (due []sources.ID, next time.Time, any bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for id, c := range h.objects {
-		if c.isReady() || !withPods[kubelive.GroupKind(id)] {
-			continue
-		}
-		if !c.next.After(now) {
-			due = append(due, id)
-			continue
-		}
-		if !any || c.next.Before(next) {
-			next, any = c.next, true
+	for _, ids := range h.ailing {
+		for _, id := range h.foremost(ids) {
+			c := h.objects[id]
+			if !c.next.After(now) {
+				due = append(due, id)
+				continue
+			}
+			if !any || c.next.Before(next) {
+				next, any = c.next, true
+			}
 		}
 	}
 	return due, next, any
+}
+
+// foremost are those of which the cause is looked for: the failed first, then those
+// that have been unready for longest. It needs h.mu.
+func (h *health) foremost(ids map[sources.ID]bool) []sources.ID {
+	out := slices.Collect(maps.Keys(ids))
+	if len(out) <= maxCauses {
+		return out
+	}
+	slices.SortFunc(out, func(x, y sources.ID) int {
+		a, b := h.objects[x], h.objects[y]
+		if fa, fb := a.status == status.FailedStatus, b.status == status.FailedStatus; fa != fb {
+			if fa {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(a.since.Compare(b.since), x.Compare(y))
+	})
+	return out[:maxCauses]
+}
+
+// note keeps who is ailing up to date: of which objects the cause can be looked
+// for. It needs h.mu; old or c is nil where there was or is none.
+func (h *health) note(id sources.ID, old, c *condition) {
+	if !withPods[kubelive.GroupKind(id)] {
+		return
+	}
+	if old != nil && (c == nil || c.isReady() || c.environment != old.environment) {
+		if delete(h.ailing[old.environment], id); len(h.ailing[old.environment]) == 0 {
+			delete(h.ailing, old.environment)
+		}
+	}
+	if c == nil || c.isReady() {
+		return
+	}
+	if h.ailing[c.environment] == nil {
+		h.ailing[c.environment] = map[sources.ID]bool{}
+	}
+	h.ailing[c.environment][id] = true
 }
 
 // found notes a cause; an empty one is none that could be found.

@@ -68,6 +68,8 @@ func (c *condition) isReady() bool { return c.status == status.CurrentStatus }
 type health struct {
 	mu      sync.Mutex
 	objects map[sources.ID]*condition
+	// ailing are, by environment, the unready ones whose cause can be looked for.
+	ailing map[string]map[sources.ID]bool
 	// wanted are, by environment, the objects that have to work.
 	wanted map[string][]sources.ID
 	checks map[string]checks
@@ -80,7 +82,7 @@ type health struct {
 
 func newHealth() *health {
 	return &health{
-		objects: map[sources.ID]*condition{}, wanted: map[string][]sources.ID{}, checks: map[string]checks{},
+		objects: map[sources.ID]*condition{}, ailing: map[string]map[sources.ID]bool{}, wanted: map[string][]sources.ID{}, checks: map[string]checks{},
 		listeners: map[int]func(string){}, wake: make(chan struct{}, 1),
 	}
 }
@@ -255,6 +257,7 @@ func (h *health) put(id sources.ID, c *condition, applied string) {
 	}
 	awaited := old != nil && applied != "" && isNewer(applied, old.version)
 	h.objects[id] = c
+	h.note(id, old, c)
 	h.mu.Unlock()
 	if !c.isReady() {
 		select {
@@ -271,6 +274,7 @@ func (h *health) drop(id sources.ID) {
 	h.mu.Lock()
 	old := h.objects[id]
 	delete(h.objects, id)
+	h.note(id, old, nil)
 	h.mu.Unlock()
 	if old != nil {
 		h.tell(old.environment)
@@ -419,9 +423,13 @@ func (t *Target) concerned(environment string, ops []reconciler.Operation) []sou
 	if ops == nil {
 		return wanted
 	}
+	concerned := make(map[sources.ID]bool, len(ops))
+	for _, op := range ops {
+		concerned[op.Object] = true
+	}
 	var out []sources.ID
 	for _, id := range wanted {
-		if slices.ContainsFunc(ops, func(op reconciler.Operation) bool { return op.Object == id }) {
+		if concerned[id] {
 			out = append(out, id)
 		}
 	}

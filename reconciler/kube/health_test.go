@@ -2,10 +2,16 @@ package kube
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/environment"
 )
 
@@ -137,4 +143,38 @@ func TestUnschedulablePodIsNamed(t *testing.T) {
 	text := strings.ReplaceAll(strings.ReplaceAll(ailing, "IMAGE", "good:1"), "containers:", "nodeSelector: {no: node}, containers:")
 	w.run(w.items(text))
 	w.eventually("the scheduler's words", func() bool { return strings.Contains(w.waits(), "Unschedulable") })
+}
+
+// Of many that do not work, the cause is looked for of some: where it stays so,
+// the requests do not grow with their number.
+func TestCausesAreLookedForOfSome(t *testing.T) {
+	t.Parallel()
+	h := newHealth()
+	id := func(i int) sources.ID {
+		return sources.ID{Group: "apps", Kind: "Deployment", Namespace: "web", Name: fmt.Sprintf("d%03d", i)}
+	}
+	unready := func(s status.Status) *condition { return &condition{environment: "prod", status: s} }
+	for i := range 100 {
+		h.put(id(i), unready(status.InProgressStatus), "")
+		h.put(sources.ID{Kind: "Service", Namespace: "web", Name: id(i).Name}, unready(status.InProgressStatus), "")
+	}
+	later := time.Now().Add(2 * firstLook)
+	due, _, _ := h.due(later)
+	if len(due) != maxCauses {
+		t.Errorf("the cause of %d is looked for, want %d", len(due), maxCauses)
+	}
+	h.put(id(70), unready(status.FailedStatus), "")
+	if due, _, _ = h.due(later.Add(firstLook)); !slices.Contains(due, id(70)) {
+		t.Errorf("not of the one that failed: %v", due)
+	}
+	for i := range 99 {
+		h.put(id(i), unready(status.CurrentStatus), "")
+	}
+	if due, _, _ = h.due(later); len(due) != 1 || due[0] != id(99) {
+		t.Errorf("when all but one are well: %v", due)
+	}
+	h.drop(id(99))
+	if due, _, any := h.due(later); len(due) != 0 || any || len(h.ailing) != 0 {
+		t.Errorf("when the last is gone: %v, %v, %v", due, any, h.ailing)
+	}
 }
