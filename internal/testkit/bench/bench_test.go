@@ -42,11 +42,11 @@ func TestEveryEditLeavesTheDesiredState(t *testing.T) {
 		if e.broken(watch.Event{Type: watch.Modified, Object: live}) {
 			t.Errorf("%v as desired counts as broken", e.key())
 		}
-		if last := e.field()[len(e.field())-1]; e.deed != destroy && !strings.Contains(string(e.patch()), strings.ReplaceAll(last, "/", "~1")+`"`) {
+		if last := e.field()[len(e.field())-1]; e.deed != destroy && e.deed != reorder && !strings.Contains(string(e.patch()), strings.ReplaceAll(last, "/", "~1")+`"`) {
 			t.Errorf("%v is edited by %s, which is not the guarded field", e.key(), e.patch())
 		}
 	}
-	if deeds[remove] != 12 || deeds[destroy] != 12 || deeds[rescale] == 0 || deeds[reimage] == 0 {
+	if deeds[remove] != 12 || deeds[destroy] != 12 || deeds[rescale] == 0 || deeds[reimage] == 0 || deeds[reorder] == 0 || deeds[relabel] != 12 {
 		t.Errorf("deeds: %v", deeds)
 	}
 }

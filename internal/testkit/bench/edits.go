@@ -24,6 +24,8 @@ const (
 	destroy      // the object
 	rescale      // a Deployment
 	reimage      // its container
+	relabel      // the object
+	reorder      // a list
 )
 
 // edit is one deed.
@@ -37,8 +39,9 @@ const strange = "changed"
 
 // pick chooses objects to edit, of all kinds in their proportions, each once: a
 // daemon may rightly slow down where one object is fought over. One in ten loses
-// a field, one in ten is deleted, the others get another value; of the Deployments
-// among these, one in three is scaled and one gets another image.
+// a field, one in ten is deleted, one gets another label, the others another value;
+// of the Deployments among these, some are scaled, get another image, or their
+// variables in another order.
 func pick(objects []object, n int) []edit {
 	random := rand.New(rand.NewPCG(1, 2)) // the same in every run
 	out := make([]edit, 0, n)
@@ -49,9 +52,11 @@ func pick(objects []object, n int) []edit {
 			e.deed = remove
 		case 7:
 			e.deed = destroy
+		case 9:
+			e.deed = relabel
 		default:
 			if e.kind == aDeployment.kind {
-				e.deed = []deed{change, rescale, reimage}[len(out)%3]
+				e.deed = []deed{rescale, reimage, reorder}[len(out)%3]
 			}
 		}
 		out = append(out, e)
@@ -81,18 +86,25 @@ func (e edit) field() []string {
 		return []string{"spec", "replicas"}
 	case reimage:
 		return []string{"spec", "template", "spec", "containers", "0", "image"}
+	case reorder:
+		return []string{"spec", "template", "spec", "containers", "0", "env", "0", "name"}
+	case relabel:
+		return []string{"metadata", "labels", "tier"}
 	}
 	return e.guarded
 }
 
 func (e edit) patch() []byte {
+	if e.deed == reorder {
+		return []byte(`[{"op": "move", "from": "/spec/template/spec/containers/0/env/0", "path": "/spec/template/spec/containers/0/env/1"}]`)
+	}
 	op := map[string]any{"op": "replace", "value": strange}
 	switch {
 	case e.deed == remove:
 		op = map[string]any{"op": "remove"}
 	case e.deed == rescale:
 		op["value"] = 1
-	case e.kind == aSecret.kind:
+	case e.kind == aSecret.kind && e.deed == change:
 		op["value"] = []byte(strange)
 	}
 	path := ""

@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/internal/testkit/demo/rig"
 )
 
@@ -32,6 +31,7 @@ func measureFleet(ctx context.Context, o options) (_ results, err error) {
 	size := o.sizes[0]
 	fmt.Printf("%d objects in %d environments\n", size, o.environments)
 	b := &bench{options: o, size: size, spaces: o.environments, each: true, objects: mixed(ours, size, o.environments)}
+	proceed(b.objects)
 	defer func() { err = errors.Join(err, b.close()) }()
 	if err := b.open(ctx, programs, dir); err != nil {
 		return nil, err
@@ -51,8 +51,12 @@ func (b *bench) fleet(ctx context.Context) error {
 		{"single edits", b.interleaved},
 		{"storm", b.storm},
 		{"memory", b.memory},
+		{"start", b.restart},
 		{"idle", b.idle},
 	} {
+		if b.fleetPart != "" && part.name != "apply" && part.name != b.fleetPart {
+			continue
+		}
 		fmt.Printf("  %s\n", part.name)
 		if err := part.take(ctx); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
@@ -92,22 +96,8 @@ func (b *bench) interleaved(ctx context.Context) error {
 	if err := settle(ctx, b.cluster); err != nil {
 		return err
 	}
-	t := newTracker()
-	stop, err := observe(ctx, b.cluster.Config, ours, t.see)
+	got, bare, err := b.both(ctx, pick(b.objects, b.edits), pick(mixed(rawAfter, b.size, b.spaces), b.edits))
 	if err != nil {
-		return err
-	}
-	defer stop()
-	var bare, got []time.Duration
-	var err1, err2 error
-	var both sync.WaitGroup
-	both.Go(func() {
-		bare, err1 = bareDrift(ctx, b.cluster, rawAfter, pick(mixed(rawAfter, b.size, b.spaces), b.edits))
-	})
-	time.Sleep(editEvery / 2)
-	both.Go(func() { got, err2 = timeEdits(ctx, b.cluster.Objects, t, pick(b.objects, b.edits)) })
-	both.Wait()
-	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
 	b.add(against("drift-p50", percentile(got, 0.5), percentile(bare, 0.5), 2))
@@ -127,8 +117,8 @@ const (
 )
 
 // storm edits many ConfigMaps of all environments but the last at once. Single
-// edits meanwhile, in the last environment and for a bare corrector, tell what
-// others feel of it beyond what the server does to everybody.
+// edits before and meanwhile, in the last environment and for a bare corrector,
+// tell what others feel of it beyond what the server does to everybody.
 func (b *bench) storm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, stormTime, fmt.Errorf("the storm was not over within %s", stormTime))
 	defer cancel()
@@ -142,30 +132,27 @@ func (b *bench) storm(ctx context.Context) error {
 			hit = append(hit, o)
 		}
 	}
-	t := newTracker()
-	stop, err := observe(ctx, b.cluster.Config, ours, t.see)
+	n := min(stormEdits, len(spared)/2)
+	single, raw := pick(spared, 2*n), pick(mixed(rawAfter, b.size, b.spaces), 2*n)
+	calm, bareCalm, err := b.both(ctx, single[:n], raw[:n])
 	if err != nil {
-		return err
+		return fmt.Errorf("before the storm: %w", err)
 	}
-	defer stop()
+	var peak *memory
+	if canReadMemory() {
+		peak = watchMemory(b.daemon.PID())
+	}
 	var took time.Duration
 	var others, bare []time.Duration
-	problems := make([]error, 3)
+	var err1, err2 error
 	var all sync.WaitGroup
-	all.Go(func() {
-		began := time.Now()
-		if problems[0] = b.editAll(ctx, hit); problems[0] == nil {
-			problems[0] = b.awaitStorm(ctx, len(hit))
-		}
-		took = time.Since(began)
-	})
-	n := min(stormEdits, len(spared)/2)
-	all.Go(func() { others, problems[1] = timeEdits(ctx, b.cluster.Objects, t, pick(spared, n)) })
-	all.Go(func() {
-		bare, problems[2] = bareDrift(ctx, b.cluster, rawAfter, pick(mixed(rawAfter, b.size, b.spaces), n))
-	})
+	all.Go(func() { took, err1 = b.stormOver(ctx, hit) })
+	all.Go(func() { others, bare, err2 = b.both(ctx, single[n:], raw[n:]) })
 	all.Wait()
-	if err := errors.Join(problems...); err != nil {
+	if peak != nil {
+		peak.stop()
+	}
+	if err := errors.Join(err1, err2, b.oneRow(ctx)); err != nil {
 		return err
 	}
 	again := time.Now()
@@ -174,9 +161,67 @@ func (b *bench) storm(ctx context.Context) error {
 	}
 	// Each was edited, read and applied, of which the last is what is raw here.
 	b.add(against("storm-corrected", took, time.Since(again), 4))
+	fmt.Printf("    elsewhere, p50: before the storm %.1f ms (bare %.1f ms), in it %.1f ms (bare %.1f ms)\n",
+		millis(median(calm)), millis(median(bareCalm)), millis(median(others)), millis(median(bare)))
 	b.add(against("storm-others-p50", percentile(others, 0.5), percentile(bare, 0.5), 2))
 	b.add(against("storm-others-max", percentile(others, 1), percentile(bare, 1), 2))
+	if peak != nil {
+		b.add(within("storm-memory-peak", float64(peak.most)/1e6, "MB", stormMemory))
+	}
 	return nil
+}
+
+// stormMemory is what may be resident at most in a storm, in MB.
+const stormMemory = 200
+
+// both makes edits of ours, and for a bare corrector of the raw objects, in the
+// same period: half a pause apart, so that whatever else happens on the machine
+// happens to both.
+func (b *bench) both(ctx context.Context, mine, raw []edit) (got, bare []time.Duration, err error) {
+	t := newTracker()
+	stop, err := observe(ctx, b.cluster.Config, ours, t.see)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer stop()
+	var err1, err2 error
+	var all sync.WaitGroup
+	all.Go(func() { bare, err1 = bareDrift(ctx, b.cluster, rawAfter, raw) })
+	time.Sleep(editEvery / 2)
+	all.Go(func() { got, err2 = timeEdits(ctx, b.cluster.Objects, t, mine) })
+	all.Wait()
+	return got, bare, errors.Join(err1, err2)
+}
+
+// stormOver edits objects as fast as it goes, and says how long it took until a
+// watcher had seen all of them put back.
+func (b *bench) stormOver(ctx context.Context, objects []object) (time.Duration, error) {
+	t := newTracker()
+	stop, err := observe(ctx, b.cluster.Config, ours, t.see)
+	if err != nil {
+		return 0, err
+	}
+	defer stop()
+	attempts := make([]*attempt, len(objects))
+	for i, o := range objects {
+		attempts[i] = t.expect(edit{object: o})
+	}
+	began := time.Now()
+	if err := b.editAll(ctx, objects); err != nil {
+		return 0, err
+	}
+	end := began
+	for i, a := range attempts {
+		select {
+		case at := <-a.healed:
+			if at.After(end) {
+				end = at
+			}
+		case <-ctx.Done():
+			return 0, fmt.Errorf("%d of %d are put back: %w", i, len(attempts), context.Cause(ctx))
+		}
+	}
+	return end.Sub(began), nil
 }
 
 // stormManager is who edits in the storm.
@@ -208,39 +253,58 @@ func (b *bench) editAll(ctx context.Context, objects []object) error {
 	return failed
 }
 
-// awaitStorm waits until all are put back, and wants to see one row of them.
-func (b *bench) awaitStorm(ctx context.Context, n int) error {
-	var report drift.Report
-	for ended := 0; ended < n; {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%d of %d are put back: %w", ended, n, context.Cause(ctx))
-		case <-time.After(stormLook):
-		}
-		var err error
-		if report, err = b.daemon.Client().Drift(ctx); err != nil {
+// oneRow looks how many rows of the report are about the storm, once all of it has
+// ended there.
+func (b *bench) oneRow(ctx context.Context) error {
+	for {
+		report, err := b.daemon.Client().Drift(ctx)
+		if err != nil {
 			return err
 		}
-		ended = 0
-		for _, e := range report.Episodes {
-			if e.State == drift.Corrected {
-				ended++
+		rows, open := 0, 0
+		for _, g := range report.ByCause().Groups {
+			if len(g.By) == 1 && g.By[0] == stormManager {
+				rows++
+				if g.Ended.IsZero() {
+					open++
+				}
 			}
 		}
-	}
-	rows := 0
-	for _, g := range report.ByCause().Groups {
-		if len(g.By) == 1 && g.By[0] == stormManager {
-			rows++
+		if open == 0 {
+			b.add(within("storm-rows", float64(rows), "rows", 1))
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(stormLook):
 		}
 	}
-	b.add(within("storm-rows", float64(rows), "rows", 1))
+}
+
+// restart measures until everything is compared after a start with all applied,
+// which takes no more than the watches' first lists.
+func (b *bench) restart(ctx context.Context) error {
+	if err := b.daemon.Stop(); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := b.daemon.Start(); err != nil {
+		return err
+	}
+	if err := b.daemon.WaitReady(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("    everything is compared %.1f s after the start\n", time.Since(began).Seconds())
 	return nil
 }
 
 // idle counts what is asked of the server while nothing changes, and then, for the
 // same time, what its own controllers ask when there is no daemon.
 func (b *bench) idle(ctx context.Context) error {
+	if err := settle(ctx, b.cluster); err != nil {
+		return err
+	}
 	with, err := b.requestsIn(ctx, b.quiet)
 	if err != nil {
 		return err

@@ -47,6 +47,8 @@ type options struct {
 	// drift are in, and how long nothing is to change there.
 	environments int
 	quiet        time.Duration
+	// fleetPart limits that part to one of its own.
+	fleetPart string
 	// pairs is how often the API is left alone and read, in turn, in the part api, and
 	// pace how often each reader asks.
 	pairs int
@@ -57,7 +59,7 @@ type options struct {
 }
 
 func parse(args []string) (options, error) {
-	o := options{repeats: 11, rest: time.Minute}
+	o := options{repeats: 11, rest: 70 * time.Second}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	sizes := flags.String("objects", "", "comma-separated `numbers` of objects to measure with (1000,5000; with -only drift 10000)")
 	flags.IntVar(&o.edits, "edits", 0, "`number` of foreign edits (120; with -only drift 500)")
@@ -66,7 +68,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.pairs, "pairs", 5, "`number` of runs alone and of runs while the API is read, with -only api")
 	flags.DurationVar(&o.pace, "pace", time.Second, "how `often` each reader asks, with -only api")
 	flags.BoolVar(&o.quick, "quick", false, "200 objects and a short rest: to see that it works, not to compare")
-	only := flags.String("only", "", "`part` to measure: git, cluster, or drift or api, which are measured only if they are named")
+	only := flags.String("only", "", "`part` to measure: git, cluster, or those that are measured only if they are named: api; drift, in many environments; storm, memory or idle, which are parts of that")
 	flags.StringVar(&o.out, "out", "bench.json", "`file` for the results")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -80,10 +82,12 @@ func parse(args []string) (options, error) {
 		o.cluster = true
 	case "drift":
 		o.drift = true
+	case "storm", "memory", "idle":
+		o.drift, o.fleetPart = true, *only
 	case "api":
 		o.api = true
 	default:
-		return o, fmt.Errorf("-only: %q is none of git, cluster, drift and api", *only)
+		return o, fmt.Errorf("-only: %q is none of git, cluster, drift, storm, memory, idle and api", *only)
 	}
 	*sizes = cmp.Or(*sizes, map[bool]string{false: "1000,5000", true: "10000"}[o.drift])
 	o.edits = cmp.Or(o.edits, map[bool]int{false: 120, true: 500}[o.drift])

@@ -165,10 +165,12 @@ func (b *bench) memory(ctx context.Context) error {
 	case <-time.After(b.rest):
 	}
 	resident, err1 := field(b.daemon.PID(), "VmRSS")
-	peak, err2 := b.watched.peak()
-	if err := errors.Join(err1, err2); err != nil {
+	own, err2 := field(b.daemon.PID(), "RssAnon")
+	peak, err3 := b.watched.peak()
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}
+	fmt.Printf("    at rest, %.1f MB are its own and %.1f MB pages of files\n", float64(own)/1e6, float64(resident-own)/1e6)
 	b.add(within("memory-peak", float64(peak)/1e6, "MB", memoryGoal))
 	b.add(within("memory-at-rest", float64(resident)/1e6, "MB", memoryGoal))
 	return nil

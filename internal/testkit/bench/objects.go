@@ -123,11 +123,21 @@ func deploymentBody(app string) map[string]any {
 			"spec": map[string]any{"containers": []any{map[string]any{
 				"name": "app", "image": "registry.example.com/app:1.0.0",
 				"ports":     []any{map[string]any{"name": "http", "containerPort": 8080, "protocol": "TCP"}},
-				"env":       []any{map[string]any{"name": "LEVEL", "value": "info"}},
+				"env":       []any{map[string]any{"name": "LEVEL", "value": "info"}, map[string]any{"name": "ZONE", "value": "a"}},
 				"resources": map[string]any{"requests": map[string]any{"cpu": "50m", "memory": "64Mi"}},
 			}}},
 		},
 	}}
+}
+
+// proceed lets Deployments get ready, with no replicas: nothing is left to be
+// waited for.
+func proceed(objects []object) {
+	for _, o := range objects {
+		if spec, ok := o.content["spec"].(map[string]any); ok {
+			delete(spec, "paused")
+		}
+	}
 }
 
 func newObject(s objectKind, set, namespace, name string, content map[string]any) object {

@@ -40,14 +40,39 @@ func observe(ctx context.Context, cfg *rest.Config, set string, each func(object
 			stop()
 			return nil, fmt.Errorf("watch %s: %w", k.Resource, err)
 		}
-		all.Go(func() {
-			defer w.Stop()
-			for event := range w.ResultChan() {
-				each(k, event)
-			}
-		})
+		all.Go(func() { follow(ctx, client, k, set, w, list.GetResourceVersion(), each) })
 	}
 	return stop, nil
+}
+
+// follow hands on the events of a watch. A server ends a watch that does not keep up,
+// as in a storm; another then goes on where it ended.
+func follow(ctx context.Context, client dynamic.Interface, k objectKind, set string, w watch.Interface, version string, each func(objectKind, watch.Event)) {
+	for {
+		for event := range w.ResultChan() {
+			if o, ok := event.Object.(*unstructured.Unstructured); ok {
+				version = o.GetResourceVersion()
+				each(k, event)
+			}
+		}
+		w.Stop()
+		for {
+			if ctx.Err() != nil {
+				return
+			}
+			var err error
+			w, err = client.Resource(k.GroupVersionResource).Watch(ctx, metav1.ListOptions{
+				LabelSelector: mark + "=" + set, ResourceVersion: version,
+			})
+			if err == nil {
+				break
+			}
+			if ctx.Err() == nil {
+				fmt.Printf("    watching %s goes on: %v\n", k.Resource, err)
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+	}
 }
 
 // attempt is an edit on its way to being put back.
