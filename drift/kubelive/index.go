@@ -178,34 +178,6 @@ func (x *Index) Touch(id sources.ID) {
 	x.changed(hint)
 }
 
-// Held are those of an environment's objects that an annotation asks to be left
-// alone, with the time until when, in Unix seconds. They are few: it is asked with
-// each correction.
-func (x *Index) Held(environment string) map[sources.ID]int64 {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var out map[sources.ID]int64
-	for id, e := range x.held {
-		if e.environment != environment {
-			continue
-		}
-		if out == nil {
-			out = map[sources.ID]int64{}
-		}
-		out[id] = e.live.HeldUntil
-	}
-	return out
-}
-
-// noteHeld keeps who is held up to date. It needs x.mu.
-func (x *Index) noteHeld(id sources.ID, e *entry) {
-	if e.live != nil && e.live.HeldUntil != 0 {
-		x.held[id] = e
-	} else if len(x.held) > 0 {
-		delete(x.held, id)
-	}
-}
-
 // Each visits what is known of an environment's objects.
 func (x *Index) Each(environment string, visit func(sources.ID, Look)) {
 	x.mu.Lock()
@@ -444,41 +416,4 @@ func (x *Index) ForgetAbsent(environment string) {
 		}
 	}
 	x.versions[environment]++
-}
-
-// unsavedCount is how many baselines changed since the last save.
-func (x *Index) unsavedCount() int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return len(x.unsaved)
-}
-
-// takeUnsaved copies what changed since it or takeAll was last called.
-func (x *Index) takeUnsaved() []baselineRecord {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	out := make([]baselineRecord, 0, len(x.unsaved))
-	for id := range x.unsaved {
-		r := baselineRecord{ID: id}
-		if e := x.entries[id]; e != nil && e.base != nil {
-			r.Baseline = *e.base
-		}
-		out = append(out, r)
-	}
-	x.unsaved = map[sources.ID]struct{}{}
-	return out
-}
-
-// takeAll copies all that is to be saved.
-func (x *Index) takeAll() []baselineRecord {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	out := make([]baselineRecord, 0, len(x.entries))
-	for id, e := range x.entries {
-		if e.base != nil {
-			out = append(out, baselineRecord{id, *e.base})
-		}
-	}
-	x.unsaved = map[sources.ID]struct{}{}
-	return out
 }
