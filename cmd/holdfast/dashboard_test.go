@@ -259,10 +259,13 @@ func (b *board) takesDecisions(t *testing.T) {
 // looks are the ways in which each page is looked at: by what it is called in the
 // pictures.
 var looks = []struct {
-	name string
-	view browser.View
+	name  string
+	view  browser.View
+	scope browser.Scope
 }{
-	{"light", browser.View{Width: 1280, Height: 900}}, {"dark", browser.View{Width: 1280, Height: 900, Dark: true}}, {"phone", browser.View{Width: 390, Height: 844}},
+	{"light", browser.View{Width: 1280, Height: 900}, browser.Whole},
+	{"dark", browser.View{Width: 1280, Height: 900, Dark: true}, browser.Contrast},
+	{"phone", browser.View{Width: 390, Height: 844}, browser.AllButColor},
 }
 
 // addresses are of every page.
@@ -306,7 +309,7 @@ func (b *board) showsPages(t *testing.T) {
 		}
 		for _, look := range looks {
 			p.Look(look.view)
-			for _, f := range p.Audit() {
+			for _, f := range p.Audit(look.scope) {
 				t.Errorf("%s, %s: %s", name, look.name, f)
 			}
 			if browser.Eval[bool](p, `document.documentElement.scrollWidth > innerWidth + 1`) {

@@ -96,6 +96,7 @@ func TestPagesShowWhatIsKnown(t *testing.T) {
 		"/runs/run-1":                         {"on-call, socket", "250 ms", "Namespace/web", "Approve plan", "new-blue", "old-red", "and 3 more objects", drift.Masked, "forbidden", "web/a.yaml:5"},
 		"/runs/run-0":                         {"ConfigMap/web/a"},
 		"/history":                            {"run-1", "run-0"},
+		"/history?result=applied":             {"run-0", `aria-current="true"`},
 		"/history?kind=actions":               {"&lt;em&gt;why&lt;/em&gt;", "hold"},
 		"/history?kind=drift":                 {"By manager", "noisiest", "/drift/e2"},
 		"/sources":                            {"https://git.example.com/shop.git", "does not descend", "Let it through", "failures in a row", "prod"},

@@ -34,13 +34,24 @@ func (f Fault) String() string {
 	return b.String()
 }
 
+// Scope is what an audit looks for.
+type Scope string
+
+// The scopes: of a page that was looked at as a whole, another theme changes only
+// the contrast, and another width all but the contrast.
+const (
+	Whole       Scope = ""
+	Contrast    Scope = ", runOnly: {type: 'rule', values: ['color-contrast']}"
+	AllButColor Scope = ", rules: {'color-contrast': {enabled: false}}"
+)
+
 // Audit finds the faults of the page that are serious or critical.
-func (p *Page) Audit() []Fault {
+func (p *Page) Audit(s Scope) []Fault {
 	p.t.Helper()
 	if !Eval[bool](p, "typeof axe !== 'undefined'") {
 		Eval[bool](p, axe+"; true")
 	}
-	return Eval[[]Fault](p, `axe.run(document, {resultTypes: ['violations'], preload: false})
+	return Eval[[]Fault](p, `axe.run(document, {resultTypes: ['violations'], preload: false`+string(s)+`})
 		.then(r => r.violations.filter(v => v.impact === 'serious' || v.impact === 'critical')
 			.map(v => ({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.map(n => ({html: n.html, failureSummary: n.failureSummary}))})))`)
 }

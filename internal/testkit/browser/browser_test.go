@@ -31,14 +31,20 @@ func TestTheBrowserTellsWhatIsWrongWithAPage(t *testing.T) {
 	if got := p.Complaints(); len(got) > 0 {
 		t.Errorf("of a good page: %v", got)
 	}
-	if got := p.Audit(); len(got) > 0 {
+	if got := p.Audit(browser.Whole); len(got) > 0 {
 		t.Errorf("a good page has faults: %v", got)
 	}
 	p.Go(site.URL + "/bad")
 	p.Until("the script ran", `document.body.dataset.ready === "yes"`)
-	faults := p.Audit()
+	faults := p.Audit(browser.Whole)
 	if len(faults) == 0 || !strings.Contains(faults[0].String(), "image-alt") {
 		t.Errorf("the faults of a bad page: %v", faults)
+	}
+	if got := p.Audit(browser.Contrast); len(got) > 0 {
+		t.Errorf("faults of its contrast: %v", got)
+	}
+	if got := p.Audit(browser.AllButColor); len(got) == 0 {
+		t.Error("an audit without contrast finds nothing")
 	}
 	said := strings.Join(p.Complaints(), "\n")
 	for _, want := range []string{"it broke", "undefinedFunction", "Content Security Policy"} {

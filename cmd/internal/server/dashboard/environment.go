@@ -236,8 +236,10 @@ type planBody struct {
 	reconciler.Plan
 	// Held are held, Ready are not; Same counts what is as desired.
 	Held, Ready []reconciler.Operation
-	Same        int
-	More        int
+	// Approvable: something of it waits for an approval.
+	Approvable bool
+	Same       int
+	More       int
 }
 
 // shownOperations bounds the operations of a plan or a run that a page lists.
@@ -266,6 +268,7 @@ func (d *Dashboard) plan(w http.ResponseWriter, r *http.Request) {
 func split(plan reconciler.Plan) *planBody {
 	out := &planBody{Plan: plan}
 	for _, op := range plan.Operations {
+		out.Approvable = out.Approvable || slices.ContainsFunc(op.HeldBy, forApproval)
 		switch {
 		case op.Kind == reconciler.OpUnchanged:
 			out.Same++

@@ -45,6 +45,7 @@ func (d *Dashboard) functions() template.FuncMap {
 		"drift":    func(id string) string { return "/drift/" + url.PathEscape(id) },
 		"query":    query,
 		"path":     url.PathEscape,
+		"older":    older,
 		"commit":   d.commitLink,
 		"file":     d.fileLink,
 		"compare":  d.compareLink,
@@ -366,4 +367,15 @@ func eventTypes() string {
 		types = append(types, string(t))
 	}
 	return strings.Join(types, " ")
+}
+
+// older is the address of a page with the list that goes on after before.
+func older(here, before string) string {
+	u, err := url.Parse(here)
+	if err != nil {
+		return here
+	}
+	q := u.Query()
+	q.Set("before", before)
+	return twin(u.Path, q)
 }

@@ -90,13 +90,16 @@ func (d *Dashboard) commits(r *http.Request, b *runBody) (commits []sources.Revi
 
 // approvable reports whether something waits for an approval.
 func approvable(waiting []reconciler.Waiting) bool {
-	return slices.ContainsFunc(waiting, func(w reconciler.Waiting) bool {
-		switch w.Gate {
-		case reconciler.GateAdoption, reconciler.GateProtected, reconciler.GateBudget, reconciler.GateVersion:
-			return true
-		}
-		return false
-	})
+	return slices.ContainsFunc(waiting, func(w reconciler.Waiting) bool { return forApproval(w.Gate) })
+}
+
+// forApproval reports whether an approval opens a gate.
+func forApproval(gate reconciler.GateKind) bool {
+	switch gate {
+	case reconciler.GateAdoption, reconciler.GateProtected, reconciler.GateBudget, reconciler.GateVersion:
+		return true
+	}
+	return false
 }
 
 // historyBody is what the page of all that happened shows.
@@ -108,6 +111,8 @@ type historyBody struct {
 	Group   string
 	Since   string
 	Next    string
+	// Results are the ways in which runs end, as filters.
+	Results []choice
 	// Charts is where their data comes from.
 	Charts  string
 	Problem *problem
@@ -117,7 +122,7 @@ func (d *Dashboard) history(w http.ResponseWriter, r *http.Request) {
 	in := r.URL.Query()
 	b := historyBody{Kind: in.Get("kind"), Since: in.Get("since")}
 	q := url.Values{"limit": {strconv.Itoa(shownRuns)}}
-	for _, key := range []string{"before", "since", "object", "environment"} {
+	for _, key := range []string{"before", "since", "object", "environment", "result", "reason"} {
 		if v := in.Get(key); v != "" {
 			q.Set(key, v)
 		}
@@ -146,7 +151,17 @@ func (d *Dashboard) history(w http.ResponseWriter, r *http.Request) {
 		address = twin(api.PathRuns, q)
 		page, p := get[ledger.Runs](d, r, address)
 		b.Runs, b.Next, b.Problem = page.Runs, page.Next, p
+		b.Results = results(in.Get("result"))
 	}
 	b.Charts = seriesOf("")
 	d.show(w, r, http.StatusOK, "history", d.newPage(r, "history", "history", address, b))
+}
+
+// results are filters of runs by how they ended.
+func results(chosen string) []choice {
+	out := []choice{{Label: "all", On: chosen == "", To: "/history"}}
+	for _, r := range []reconciler.Result{reconciler.Failed, reconciler.Partial, reconciler.Held, reconciler.Applied, reconciler.Unchanged} {
+		out = append(out, choice{Name: string(r), Label: string(r), On: chosen == string(r), To: query("/history", "result", r)})
+	}
+	return out
 }
