@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/internal/testkit/demo/rig"
@@ -139,9 +139,22 @@ func (b *bench) changeAll(ctx context.Context, value string) (update, error) {
 		return update{}, err
 	}
 	if len(runs) != 1 || runs[0].Result != reconciler.Applied || runs[0].Counts.Updated != b.size {
-		return update{}, fmt.Errorf("the run was to update %s objects: %+v", strconv.Itoa(b.size), runs)
+		return update{}, fmt.Errorf("the run was to update %d objects: %s", b.size, endOf(runs))
 	}
 	return update{took: runs[0].Finished.Sub(runs[0].Started), peak: m.most, processor: b.processor() - before}, nil
+}
+
+// endOf is how runs ended, with the first of their errors.
+func endOf(runs []reconciler.Run) string {
+	var parts []string
+	for _, r := range runs {
+		text := fmt.Sprintf("%s, %+v", r.Result, r.Counts)
+		if len(r.Errors) > 0 {
+			text += fmt.Sprintf(", %d errors, of which the first is: %v", len(r.Errors), r.Errors[0])
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // processor is what the daemon has used; 0 where nothing tells.
