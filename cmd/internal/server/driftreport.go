@@ -1,0 +1,98 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
+	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/reconciler"
+)
+
+func (s *Server) drift(w http.ResponseWriter, r *http.Request) {
+	f := reconciler.Filter{Environment: r.PathValue("name")}
+	if f.Environment != "" {
+		if _, ok := s.opts.Engine.Environment(f.Environment); !ok || !callerOf(r).mayRead(f.Environment) {
+			s.unknown(w, r, f.Environment)
+			return
+		}
+	}
+	s.answerCached(w, r, func(ctx context.Context) (any, any, *api.Problem) {
+		report, err := s.driftReport(r.WithContext(ctx), f)
+		if err != nil {
+			return nil, nil, bad(err)
+		}
+		timeless := report
+		timeless.At = time.Time{} // the same report a moment later is the same
+		return report, timeless, nil
+	})
+}
+
+// driftReport is what a query asks for.
+func (s *Server) driftReport(r *http.Request, f reconciler.Filter) (reconciler.Report, error) {
+	query := r.URL.Query()
+	var err error
+	if f.OpenOnly, err = flag(query, "open"); err != nil {
+		return reconciler.Report{}, err
+	}
+	since, err := duration(query.Get("since"), "since")
+	if err == nil {
+		err = oneOf(query, "severity", drift.Severities...)
+	}
+	if err != nil {
+		return reconciler.Report{}, err
+	}
+	report := s.report(f, since)
+	if since > 0 {
+		report = s.withEnded(r, report, f, s.opts.Now().Add(-since))
+	}
+	report = callerOf(r).readable(report)
+	if severity := query.Get("severity"); severity != "" {
+		report.Episodes = slices.DeleteFunc(slices.Clone(report.Episodes), func(e drift.Episode) bool { return string(e.Severity) != severity })
+	}
+	if err := grouped(&report, query); err != nil {
+		return report, err
+	}
+	report.Episodes, report.Next, err = page(query, report.Episodes, 0, func(e drift.Episode) string { return e.ID })
+	report.Episodes = orEmpty(report.Episodes)
+	return report, err
+}
+
+// grouped puts a report's episodes together, where that is asked for: then they
+// are left out, unless expand is asked for, too.
+func grouped(report *reconciler.Report, query url.Values) error {
+	switch by := query.Get("group"); by {
+	case "":
+		return nil
+	case "cause":
+	default:
+		return fmt.Errorf("an open report cannot be grouped by %q; there is: cause", by)
+	}
+	expand, err := flag(query, "expand")
+	if err != nil {
+		return err
+	}
+	*report = report.ByCause()
+	if !expand {
+		report.Episodes = []drift.Episode{}
+	}
+	return nil
+}
+
+// report is the engine's. Since is about what ended: an open drift shows
+// whenever it was last looked at.
+func (s *Server) report(f reconciler.Filter, since time.Duration) reconciler.Report {
+	report := s.opts.Engine.Drift(f)
+	if since > 0 {
+		from := s.opts.Now().Add(-since)
+		report.Episodes = slices.DeleteFunc(slices.Clone(report.Episodes), func(e drift.Episode) bool {
+			return !e.Ended.IsZero() && e.Ended.Before(from)
+		})
+	}
+	report.Episodes = orEmpty(report.Episodes)
+	return report.Summed()
+}
