@@ -39,6 +39,8 @@ func TestSingleDriftsAreDecidedOn(t *testing.T) {
 		"app/d.yaml":          "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: d}\ndata: {color: blue, size: small}\n",
 		"app/secret.yaml":     "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {token: planted-sentinel}\n",
 	})
+	s.repo.Git(t, "", "config", "http.receivepack", "true")
+	s.writeConfig("interval: 1h\n  push: {branches: \"holdfast/*\"}\n  forge: {kind: gitea, page: \"https://git.example.org/team/shop\"}")
 	token := filepath.Join(s.dir, "audit-token")
 	if err := os.WriteFile(token, []byte("token-of-audit"), 0o600); err != nil {
 		t.Fatal(err)
@@ -83,6 +85,7 @@ func TestSingleDriftsAreDecidedOn(t *testing.T) {
 	}
 	s.verb(1, "drift", "codify", env, "Secret/"+ns+"/s")
 	s.codifies(env, b)
+	s.proposes(env, b)
 	s.verb(0, "drift", "revert", env, "ConfigMap/"+ns+"/a", "--reason", "by mistake")
 	s.expectValue(ns, "a", "color", "blue")
 

@@ -167,3 +167,40 @@ func (s *stage) resyncAny(name string) {
 		s.t.Fatal(err)
 	}
 }
+
+// proposes pushes what codify finds, and looks for it in the repository and on
+// record.
+func (s *stage) proposes(env, object string) {
+	s.t.Helper()
+	s.verb(3, "drift", "codify", env, object, "--branch", "holdfast/b")
+	head := strings.TrimSpace(s.repo.Git(s.t, "", "rev-parse", "refs/heads/main"))
+	refs := s.repo.Git(s.t, "", "for-each-ref")
+	for _, branch := range []string{"main", "fix", "holdfast/a/b", "holdfast/.."} {
+		s.verb(1, "drift", "codify", env, object, "--branch", branch, "--reason", "the sale goes on")
+	}
+	if after := s.repo.Git(s.t, "", "for-each-ref"); after != refs {
+		s.t.Errorf("what is not allowed is pushed: %s", after)
+	}
+	var pushed api.Proposal
+	text := s.verb(0, "drift", "codify", env, object, "--branch", "holdfast/b", "--reason", "the sale goes on", "--author", "ann", "-o", "json")
+	if err := json.Unmarshal([]byte(text), &pushed); err != nil {
+		s.t.Fatal(err)
+	}
+	if pushed.Base != head || pushed.Page != "https://git.example.org/team/shop/commit/"+pushed.Commit ||
+		pushed.PullRequest != "https://git.example.org/team/shop/compare/main...holdfast/b" {
+		s.t.Errorf("pushed is %+v", pushed)
+	}
+	show := s.repo.Git(s.t, "", "show", "--format=%H|%P|%an|%cn|%B", "refs/heads/holdfast/b")
+	if !strings.HasPrefix(show, pushed.Commit+"|"+head+"|ann (socket)|Holdfast|") {
+		s.t.Errorf("the commit is %s", show)
+	}
+	for _, want := range []string{"the sale goes on", object, "\n-data: {color: \"blue\"}\n+data: {color: \"red\"}"} {
+		if !strings.Contains(show, want) {
+			s.t.Errorf("no %q in %s", want, show)
+		}
+	}
+	s.verb(1, "drift", "codify", env, object, "--branch", "holdfast/b", "--reason", "once more")
+	if text := s.verb(0, "history", "--actions", "-o", "json"); !strings.Contains(text, "holdfast/b "+pushed.Commit) || !strings.Contains(text, "the sale goes on") {
+		s.t.Errorf("it is not on record:\n%s", text)
+	}
+}

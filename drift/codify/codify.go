@@ -52,6 +52,8 @@ type Patch struct {
 	Files []string `json:"files"`
 	// Fields are the paths that move.
 	Fields []string `json:"fields"`
+	// Contents are the files as they become.
+	Contents map[string][]byte `json:"-"`
 }
 
 // Codify finds the change. Its error is a sources.Problem that says why there is
@@ -74,7 +76,7 @@ func Codify(ctx context.Context, r Request) (Patch, error) {
 	if s.files, err = s.list(); err != nil {
 		return Patch{}, err
 	}
-	out := Patch{}
+	out := Patch{Contents: map[string][]byte{}}
 	for _, c := range r.Changes {
 		if err := s.move(ctx, c); err != nil {
 			return Patch{}, refuse("%s: %v", field(c), err)
@@ -87,6 +89,7 @@ func Codify(ctx context.Context, r Request) (Patch, error) {
 			return Patch{}, fmt.Errorf("read %s: %w", name, err)
 		}
 		out.Files = append(out.Files, name)
+		out.Contents[name] = s.tree.changed[name]
 		out.Diff += unified(name, string(old), string(s.tree.changed[name]))
 	}
 	if holdsSecret(out.Diff, before) || holdsSecret(out.Diff, s.rendered) {

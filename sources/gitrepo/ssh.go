@@ -29,7 +29,7 @@ func (w *sshWire) close() {}
 
 // open connects, starts the server's upload-pack and reads what it lists.
 func (w *sshWire) open(ctx context.Context, creds *credentials) (*listing, error) {
-	s, err := w.start(ctx, creds)
+	s, err := w.start(ctx, creds, "git-upload-pack")
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (w *sshWire) open(ctx context.Context, creds *credentials) (*listing, error
 }
 
 // start opens a connection and runs the one program that is needed on it.
-func (w *sshWire) start(ctx context.Context, creds *credentials) (*sshSession, error) {
+func (w *sshWire) start(ctx context.Context, creds *credentials, name string) (*sshSession, error) {
 	client, conn, err := w.connect(ctx, creds)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (w *sshWire) start(ctx context.Context, creds *credentials) (*sshSession, e
 	s := &sshSession{conn: conn, client: client}
 	done := s.within(ctx)
 	defer done()
-	if err := s.run("git-upload-pack " + quoted(w.addr.path)); err != nil {
+	if err := s.run(name + " " + quoted(w.addr.path)); err != nil {
 		s.close()
 		return nil, err
 	}

@@ -58,6 +58,37 @@ func (c *Client) Codify(ctx context.Context, name, object, field string) (codify
 	return call[codify.Patch](ctx, c, http.MethodPost, environmentPath(name, "drift/codify"), aboutDrift(object, field), planTimeout)
 }
 
+// ProposeRequest asks for the change by which git says what is live to be pushed
+// as a new branch.
+type ProposeRequest struct {
+	Object *sources.ID `json:"object"`
+	// Field is the path of one that drifted; empty for all of the object's.
+	Field string `json:"field,omitempty"`
+	// Branch is the name of the new branch.
+	Branch string `json:"branch"`
+	// Reason is read by others; it goes into the commit's message.
+	Reason string `json:"reason"`
+	Author string `json:"author,omitempty"`
+}
+
+// Proposal is a change that was pushed.
+type Proposal struct {
+	codify.Patch
+	Branch string `json:"branch"`
+	// Commit is its id, and Base that of the one before it.
+	Commit string `json:"commit"`
+	Base   string `json:"base"`
+	// Page is that of the commit, PullRequest where to ask for it to be merged;
+	// empty where they are not known.
+	Page        string `json:"page,omitempty"`
+	PullRequest string `json:"pullRequest,omitempty"`
+}
+
+// Propose pushes the change by which git says what is live as a new branch.
+func (c *Client) Propose(ctx context.Context, name string, r ProposeRequest) (Proposal, error) {
+	return post[Proposal](ctx, c, environmentPath(name, "drift/propose"), r)
+}
+
 func aboutDrift(object, field string) url.Values {
 	query := url.Values{"object": {object}}
 	if field != "" {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -172,22 +173,33 @@ for good. They count when they are committed to the environment's spec.
 }
 
 func (a *app) codifyCommand() *cobra.Command {
-	var field string
+	var request api.ProposeRequest
 	c := &cobra.Command{
-		Use: "codify ENV OBJECT", Short: "Print the change of the source by which git says what is live",
+		Use: "codify ENV OBJECT", Short: "Print, or push, the change of the source by which git says what is live",
 		Long: `Print a unified diff of the source by which git says what is live: apply it with
 git apply, and open a pull request. It is printed only if rendering before and after
 proves that exactly these fields of this object move, and nothing else; otherwise
 this says why not. Nothing is written anywhere. It never looks at secrets.
+
+With --branch, the daemon makes a commit of it on top of what is followed and pushes
+that as a new branch, if its configuration allows branches of that name. It forces
+nothing, and who decided it and why is in the commit and on record.
 ` + connectHelp + exitHelp,
-		Example: "  holdfast drift codify prod Deployment/shop/web --field .spec.replicas | git apply",
+		Example: "  holdfast drift codify prod Deployment/shop/web --field .spec.replicas | git apply\n  holdfast drift codify prod Deployment/shop/web --branch holdfast/web --reason 'the sale goes on'",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
+			if request.Branch != "" && strings.TrimSpace(request.Reason) == "" {
+				return invalid(usage{"pushing a branch needs a reason, which others will read", "write --reason '…'"})
+			}
 			client, environment, id, err := a.aDrift(args)
 			if err != nil {
 				return err
 			}
-			patch, err := client.Codify(c.Context(), environment, id.String(), field)
+			if request.Branch != "" {
+				request.Object = &id
+				return a.propose(c.Context(), client, environment, request)
+			}
+			patch, err := client.Codify(c.Context(), environment, id.String(), request.Field)
 			if err != nil {
 				return failed(err)
 			}
@@ -197,8 +209,25 @@ this says why not. Nothing is written anywhere. It never looks at secrets.
 			})
 		},
 	}
-	c.Flags().StringVar(&field, "field", "", "only this field, as the report writes it")
+	f := c.Flags()
+	f.StringVar(&request.Field, "field", "", "only this field, as the report writes it")
+	f.StringVar(&request.Branch, "branch", "", "push the change as a new branch of this name")
+	f.StringVar(&request.Reason, "reason", "", "why, for others to read; needed with --branch")
+	a.addAuthor(c, &request.Author)
 	a.addFormat(c)
 	a.addConnect(c)
 	return c
+}
+
+func (a *app) propose(ctx context.Context, client *api.Client, environment string, r api.ProposeRequest) error {
+	pushed, err := client.Propose(ctx, environment, r)
+	if err != nil {
+		return failed(err)
+	}
+	return a.print(pushed, func(w io.Writer) {
+		fmt.Fprintf(w, "pushed %s as %s\n", pushed.Commit, printable(pushed.Branch))
+		if pushed.PullRequest != "" {
+			fmt.Fprintf(w, "to have it merged: %s\n", printable(pushed.PullRequest))
+		}
+	})
 }

@@ -141,6 +141,8 @@ type Source struct {
 	Credentials Credentials       `json:"credentials,omitzero"`
 	// Forge is the host that the repository lives on.
 	Forge Forge `json:"forge,omitzero"`
+	// Push says which branches may be pushed there.
+	Push Push `json:"push,omitzero"`
 	Following
 	// SharedWith names the sources whose environments may take files from this
 	// one; "*" is all.

@@ -69,6 +69,7 @@ func TestLoadReadsEverything(t *testing.T) {
 				Agent: "/run/agent", KnownHostsFile: here + "/keys/known_hosts",
 			},
 			Proxy:  Proxy{URL: "socks5://proxy.example.org:1080", Username: "robot", PasswordFile: here + "/keys/proxy"},
+			Push:   Push{Branches: "holdfast/*", SSH: SSH{KeyFiles: []string{here + "/keys/push"}}},
 			Forge:  Forge{Kind: "gitlab", API: "https://git.example.org/api/v4", TokenFile: "/run/secrets/api", Statuses: true, Deployments: true},
 			Grants: grants,
 		}, {

@@ -172,6 +172,7 @@ func (d *decoder) sources(n *yamldoc.Node) []Source {
 			d.textField("environments", what+".", &s.Environments),
 			on("credentials", func(n *yamldoc.Node) { d.credentials(n, what+".credentials", &s.Credentials) }),
 			on("forge", func(n *yamldoc.Node) { d.forge(n, what+".forge", s) }),
+			on("push", func(n *yamldoc.Node) { d.push(n, what+".push", s) }),
 			on("sharedWith", func(n *yamldoc.Node) { s.SharedWith = d.sharedWith(n, what+".sharedWith") }),
 			on("grants", func(n *yamldoc.Node) { s.Grants = d.grants(n, what+".grants") }),
 			on("keys", func(n *yamldoc.Node) { s.Keys = d.texts(n, what+".keys") }),
@@ -181,6 +182,7 @@ func (d *decoder) sources(n *yamldoc.Node) []Source {
 		d.checkSource(e, s, what)
 		d.checkFollowing(e, s, what)
 		d.checkForge(s, what)
+		d.checkPush(s, what)
 	}
 	return out
 }

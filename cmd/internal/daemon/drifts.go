@@ -29,35 +29,37 @@ func (d *daemon) IgnoreRules(name string, id sources.ID, path string) ([]string,
 
 // Codify implements server.Drifts.
 func (d *daemon) Codify(ctx context.Context, name string, id sources.ID, field string) (codify.Patch, error) {
-	return d.now.Load().codify(ctx, name, id, field)
+	patch, _, err := d.now.Load().codify(ctx, name, id, field)
+	return patch, err
 }
 
-// codify looks for the change in the revision that is in force.
-func (g *generation) codify(ctx context.Context, name string, id sources.ID, field string) (codify.Patch, error) {
+// codify looks for the change in the revision that is in force, and says which
+// that is.
+func (g *generation) codify(ctx context.Context, name string, id sources.ID, field string) (codify.Patch, sources.Revision, error) {
 	episode, err := g.engine.OpenDrift(name, id, field)
 	if err != nil {
-		return codify.Patch{}, err
+		return codify.Patch{}, sources.Revision{}, err
 	}
 	status, _ := g.engine.Environment(name)
 	f := g.followers[status.Source]
 	if f == nil {
-		return codify.Patch{}, fmt.Errorf("no environment %q", name)
+		return codify.Patch{}, sources.Revision{}, fmt.Errorf("no environment %q", name)
 	}
 	if _, apart := f.elsewhere.noted(name); apart {
-		return codify.Patch{}, sources.Problem{Object: id.String(), Message: "cannot be codified: the environment's files lie in another source or ref"}
+		return codify.Patch{}, sources.Revision{}, sources.Problem{Object: id.String(), Message: "cannot be codified: the environment's files lie in another source or ref"}
 	}
 	l := f.inForce.Load()
 	if l == nil || !l.acquire() {
-		return codify.Patch{}, reconciler.ErrSuperseded
+		return codify.Patch{}, sources.Revision{}, reconciler.ErrSuperseded
 	}
 	defer l.release()
 	repo, err := f.find(l.snap.Tree)
 	if err != nil {
-		return codify.Patch{}, err
+		return codify.Patch{}, sources.Revision{}, err
 	}
 	spec, err := specNamed(repo, name, l.snap.Revision)
 	if err != nil {
-		return codify.Patch{}, err
+		return codify.Patch{}, sources.Revision{}, err
 	}
 	changes := episode.Changes
 	if field != "" {
@@ -68,12 +70,13 @@ func (g *generation) codify(ctx context.Context, name string, id sources.ID, fie
 			}
 		}
 	}
-	return codify.Codify(ctx, codify.Request{
+	patch, err := codify.Codify(ctx, codify.Request{
 		Tree: l.snap.Tree, Roots: rootsOf(spec, episode.Origin), Environment: name, Object: id, Changes: changes,
 		Render: func(ctx context.Context, tree sources.Tree) (map[string][]sources.Item, error) {
 			return f.renderAll(ctx, tree, l.snap.Revision)
 		},
 	})
+	return patch, l.snap.Revision, err
 }
 
 // rootsOf are where a value of an environment may be written down, the likeliest

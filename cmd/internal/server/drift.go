@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
 	"github.com/holdfast-gitops/holdfast/drift"
@@ -23,6 +25,9 @@ type Drifts interface {
 	IgnoreRules(environment string, object sources.ID, path string) ([]string, error)
 	// Codify is the change of the source by which git says what is live.
 	Codify(ctx context.Context, environment string, object sources.ID, path string) (codify.Patch, error)
+	// Propose pushes that change as a new branch. Its error is an api.Problem where
+	// that is not allowed.
+	Propose(ctx context.Context, environment string, r api.ProposeRequest) (api.Proposal, error)
 }
 
 func (s *Server) driftRoutes(mux *http.ServeMux) {
@@ -31,6 +36,7 @@ func (s *Server) driftRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+of+"accept", s.accept)
 	mux.HandleFunc("GET "+of+"ignore", s.ignoreRules)
 	mux.HandleFunc("POST "+of+"codify", s.codify)
+	mux.HandleFunc("POST "+of+"propose", s.propose)
 }
 
 var errNoObject = errors.New("name the object, as in Deployment/shop/web")
@@ -132,3 +138,52 @@ func (s *Server) codify(w http.ResponseWriter, r *http.Request) {
 	}
 	writeJSON(w, r, http.StatusOK, patch)
 }
+
+// propose pushes what codify found as a new branch.
+func (s *Server) propose(w http.ResponseWriter, r *http.Request) {
+	var req api.ProposeRequest
+	name := r.PathValue("name")
+	if !s.body(w, r, &req) || !s.allKnown(w, r, []string{name}) {
+		return
+	}
+	req.Reason = strings.Join(strings.Fields(req.Reason), " ")
+	var err error
+	switch {
+	case req.Object == nil:
+		err = errNoObject
+	case req.Branch == "" || len(req.Branch) > maxBranch:
+		err = fmt.Errorf("name the new branch, in at most %d bytes", maxBranch)
+	case req.Reason == "" || len(req.Reason) > maxReason:
+		err = fmt.Errorf("a reason of 1 to %d bytes is needed", maxReason)
+	}
+	if err != nil {
+		writeProblem(w, r, badRequest(err))
+		return
+	}
+	req.Author = author(r, req.Author)
+	ctx, cancel := s.waiting(w, r, planWait)
+	defer cancel()
+	pushed, err := s.opts.Drifts.Propose(ctx, name, req)
+	var p api.Problem
+	switch {
+	case errors.As(err, &p):
+		writeProblem(w, r, p)
+		return
+	case err != nil:
+		s.refused(w, r, err)
+		return
+	}
+	subject := req.Object.String()
+	if req.Field != "" {
+		subject += " " + req.Field
+	}
+	s.record(r, ledger.Action{
+		Actor: req.Author, Verb: "codify", Environment: name, Subject: subject, Reason: req.Reason, Outcome: pushed.Branch + " " + pushed.Commit,
+	})
+	s.decided(r, "codify").Str("environment", name).Str("object", req.Object.String()).Str("field", req.Field).
+		Str("branch", pushed.Branch).Str("commit", pushed.Commit).Msg("decided")
+	writeJSON(w, r, http.StatusOK, pushed)
+}
+
+// maxBranch bounds the name of a branch.
+const maxBranch = 200

@@ -116,6 +116,7 @@ var operations = []operation{
 	{method: "POST", path: inEnvironment + "/drift/accept", summary: "Leave drift as it is for a time", body: of[api.AcceptRequest](), answer: of[drift.Decision]()},
 	{method: "GET", path: inEnvironment + "/drift/ignore", summary: "The narrowest rules that leave drift alone", query: []string{"object", "field"}, answer: of[api.IgnoreRules]()},
 	{method: "POST", path: inEnvironment + "/drift/codify", summary: "The change by which git says what is live", query: []string{"object", "field"}, answer: of[codify.Patch]()},
+	{method: "POST", path: inEnvironment + "/drift/propose", summary: "Push that change as a new branch", body: of[api.ProposeRequest](), answer: of[api.Proposal]()},
 	{method: "GET", tagged: true, path: api.PathSources, summary: "How all sources stand", answer: of[api.Sources]()},
 	{method: "GET", path: api.PathSources + "/{name}", summary: "How one source stands", answer: of[api.Source]()},
 	{method: "POST", path: api.PathSources + "/{name}/allow", summary: "Let a held revision through", body: of[api.AllowRequest](), answer: of[api.Source]()},

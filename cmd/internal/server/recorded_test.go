@@ -69,6 +69,10 @@ func (obliging) Codify(context.Context, string, sources.ID, string) (codify.Patc
 	return codify.Patch{}, nil
 }
 
+func (obliging) Propose(_ context.Context, _ string, r api.ProposeRequest) (api.Proposal, error) {
+	return api.Proposal{Branch: r.Branch, Commit: "cccc"}, nil
+}
+
 func (obliging) TestNotifications(context.Context, string) (api.NotifyOutcomes, error) {
 	return api.NotifyOutcomes{}, nil
 }
@@ -92,6 +96,7 @@ var changingBodies = map[string]string{
 	inEnvironment + "/delete":         `{}`,
 	inEnvironment + "/drift/revert":   `{"object": {"kind": "ConfigMap", "name": "a"}}`,
 	inEnvironment + "/drift/accept":   `{"object": {"kind": "ConfigMap", "name": "a"}, "for": "1h", "reason": "a look"}`,
+	inEnvironment + "/drift/propose":  `{"object": {"kind": "ConfigMap", "name": "a"}, "branch": "holdfast/a", "reason": "a look"}`,
 	api.PathSources + "/{name}/allow": `{"revision": "bbbb", "reason": "a look"}`,
 	api.PathNotifyTest:                `{}`,
 }

@@ -271,7 +271,7 @@ func (s *SSHServer) session(ch ssh.Channel, requests <-chan *ssh.Request, fault 
 	}
 }
 
-// run answers one command, which can only be an upload-pack. Gone is closed when
+// run answers one command, which can only be an upload-pack or a receive-pack. Gone is closed when
 // the client has left.
 func (s *SSHServer) run(command string, ch ssh.Channel, fault SSHFault, gone <-chan struct{}) uint32 {
 	if fault.Say != "" {
@@ -281,7 +281,8 @@ func (s *SSHServer) run(command string, ch ssh.Channel, fault SSHFault, gone <-c
 	if fault.Print != "" {
 		fmt.Fprintln(ch, fault.Print)
 	}
-	quoted, ok := strings.CutPrefix(command, "git-upload-pack '")
+	verb, quoted, ok := strings.Cut(command, " '")
+	ok = ok && (verb == "git-upload-pack" || verb == "git-receive-pack")
 	name, closed := strings.CutSuffix(quoted, "'")
 	if !ok || !closed || strings.Contains(name, "..") {
 		fmt.Fprintf(ch.Stderr(), "%s: not allowed\n", command)
@@ -292,7 +293,7 @@ func (s *SSHServer) run(command string, ch ssh.Channel, fault SSHFault, gone <-c
 		fmt.Fprintln(ch.Stderr(), err)
 		return 1
 	}
-	git := exec.Command("git", "upload-pack", filepath.Join(s.server.dir, strings.NewReplacer(`'\''`, `'`, `'\!'`, `!`).Replace(name)))
+	git := exec.Command("git", strings.TrimPrefix(verb, "git-"), filepath.Join(s.server.dir, strings.NewReplacer(`'\''`, `'`, `'\!'`, `!`).Replace(name)))
 	git.Env = append(os.Environ(), env...)
 	git.Stderr = ch.Stderr()
 	git.Stdout = fault.wrap(ch, gone)
