@@ -101,7 +101,8 @@ type Whole interface {
 type Driver interface {
 	// Compare says what each wanted item needs, and what is owned but not
 	// wanted. Its error means that nothing at all could be compared; what could
-	// not be read in part is an OpUnknown.
+	// not be read in part is an OpUnknown. Where nothing can have changed since
+	// everything was found as desired it may answer Settled.
 	Compare(ctx context.Context, want []sources.Item, scope Scope) ([]Operation, error)
 	// Apply carries out the operations of a plan that are not held, and reports
 	// each through done, which it calls one at a time. Its error is about the

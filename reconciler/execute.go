@@ -142,14 +142,16 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 	w.setMoving(false)
 	ops, err := w.compare(ctx, driver, c.a, w.desired, Scope{Verify: t.Verify, ReadOnly: c.readOnly() || w.fights.any()})
 	if err != nil {
+		w.quiet = false
 		w.publishHead(ctx, a)
 		return out, err
 	}
 	if w.isQuiet(ops, c) {
 		w.notePlanned(a)
-		out.Counts.Unchanged, out.Result = len(ops), Unchanged
+		out.Counts.Unchanged, out.Result = len(w.desired), Unchanged
 		return out, nil
 	}
+	ops = Expand(ops, w.desired)
 	w.forgetUnwanted()
 	ops = w.countUnchanged(ops, &out)
 	if t.Reason != ReasonOnCall && w.breakers.open(ops, time.Now()) {

@@ -27,7 +27,9 @@ const (
 	// OpHook runs something once before or after the others of a run.
 	OpHook      OpKind = "hook"
 	OpUnchanged OpKind = "unchanged"
-	OpConflict  OpKind = "conflict"
+	// OpSettled stands for all that is wanted: see Settled.
+	OpSettled  OpKind = "settled"
+	OpConflict OpKind = "conflict"
 	// OpUnknown: the live state could not be read.
 	OpUnknown OpKind = "unknown"
 )

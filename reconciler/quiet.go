@@ -4,19 +4,35 @@ import (
 	"slices"
 
 	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/sources"
 )
 
-// isQuiet reports whether a driver answers with the very comparison that found
-// nothing to do before: everything it says is known.
-func (w *worker) isQuiet(ops []Operation, c choice) bool {
-	if len(ops) == 0 || w.quiet != &ops[0] || len(ops) != len(w.desired) || c.head != nil || w.acceptLater || c.state.outdated(c.a) || c.state.Rendered.Version != w.engine.opts.Version {
-		w.quiet = nil
-		if len(ops) > 0 && !slices.ContainsFunc(ops, func(op Operation) bool { return op.Kind != OpUnchanged }) {
-			w.quiet = &ops[0]
-		}
-		return false
+// Settled is what a driver may answer instead of an operation for each thing: it
+// found all that is wanted as desired when it was last asked in full, and nothing
+// can have changed since. It neither keeps nor makes as many operations as things.
+func Settled() []Operation { return []Operation{{Kind: OpSettled}} }
+
+// Expand makes of what a driver answers an operation for each thing.
+func Expand(ops []Operation, want []sources.Item) []Operation {
+	if !isSettled(ops) {
+		return ops
 	}
-	return true
+	out := make([]Operation, len(want))
+	for i, item := range want {
+		out[i] = Operation{Object: item.ID, Kind: OpUnchanged, Item: item}
+	}
+	return out
+}
+
+func isSettled(ops []Operation) bool { return len(ops) == 1 && ops[0].Kind == OpSettled }
+
+// isQuiet reports whether a driver says that nothing changed since a comparison
+// that found nothing to do, and which was accounted for: everything it says is
+// known.
+func (w *worker) isQuiet(ops []Operation, c choice) bool {
+	settled, known := isSettled(ops), w.quiet
+	w.quiet = settled || !slices.ContainsFunc(ops, func(op Operation) bool { return op.Kind != OpUnchanged })
+	return settled && known && c.head == nil && !w.acceptLater && !c.state.outdated(c.a) && c.state.Rendered.Version == w.engine.opts.Version
 }
 
 // countUnchanged accounts for what is as desired, and returns the rest: few

@@ -51,8 +51,8 @@ type worker struct {
 	settled sources.Revision
 	// acceptLater: the accepted revision could not be noted yet.
 	acceptLater bool
-	// quiet is the first operation of a comparison that found nothing to do.
-	quiet *Operation
+	// quiet: the last comparison found nothing to do, and was accounted for.
+	quiet bool
 	// breakers are the things that fail again and again.
 	breakers breakers
 	// warned are the holds whose coming end was told.

@@ -80,8 +80,8 @@ type comparison struct {
 func (t *Target) Compare(ctx context.Context, want []sources.Item, scope reconciler.Scope) ([]reconciler.Operation, error) {
 	owner := t.owner(scope.Environment)
 	version := t.cluster.Index.Version(scope.Environment)
-	if ops := t.recall(want, scope, version); ops != nil {
-		return ops, nil
+	if t.recall(want, scope, version) {
+		return reconciler.Settled(), nil
 	}
 	p, err := t.loadParent(ctx, owner, scope)
 	if err != nil {

@@ -157,7 +157,7 @@ func (w *world) try(ctx context.Context, items []sources.Item, change ...func(*r
 		mode = environment.DriftReport
 	}
 	out := outcome{done: map[string]reconciler.Outcome{}}
-	out.plan = reconciler.NewPlan(ops, reconciler.Policy{
+	out.plan = reconciler.NewPlan(reconciler.Expand(ops, items), reconciler.Policy{
 		Environment: w.name, Mode: environment.ModeApply, Drift: environment.Drift{Mode: mode}, Prune: true,
 		Reach: reconciler.Reach{Namespaces: []string{"*"}, Cluster: true}, Wanted: len(items) + 1000,
 	})

@@ -12,23 +12,20 @@ import (
 // items are wanted and nothing was learned of the environment's objects.
 type settled struct {
 	first   *sources.Item
+	count   int
 	checks  []environment.HealthCheck
 	version uint64
-	ops     []reconciler.Operation
 }
 
-// recall answers from the last comparison, if nothing can have changed since.
-func (t *Target) recall(want []sources.Item, scope reconciler.Scope, version uint64) []reconciler.Operation {
+// recall reports whether the last comparison still holds.
+func (t *Target) recall(want []sources.Item, scope reconciler.Scope, version uint64) bool {
 	if scope.Partial || scope.Verify || scope.Preview || len(want) == 0 {
-		return nil
+		return false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.settled[scope.Environment]
-	if s.first != &want[0] || !slices.Equal(s.checks, scope.Checks) || len(s.ops) != len(want) || s.version != version {
-		return nil
-	}
-	return s.ops
+	return s.first == &want[0] && s.count == len(want) && slices.Equal(s.checks, scope.Checks) && s.version == version
 }
 
 // settle remembers a comparison, if it found every item as desired and nothing
@@ -48,7 +45,7 @@ func (t *Target) settle(want []sources.Item, scope reconciler.Scope, version uin
 		delete(t.settled, scope.Environment)
 		return
 	}
-	t.settled[scope.Environment] = settled{first: &want[0], checks: scope.Checks, version: version, ops: ops}
+	t.settled[scope.Environment] = settled{first: &want[0], count: len(want), checks: scope.Checks, version: version}
 }
 
 // forgetSettled makes the next comparison a real one.

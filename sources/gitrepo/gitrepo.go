@@ -211,6 +211,10 @@ func open(o Options) (*Repo, error) {
 	return &Repo{opts: o, pick: pick, origin: origin, mirror: m}, nil
 }
 
+// Rest drops what of the mirror is in memory only to be read again quickly. It is
+// there again when it is needed.
+func (r *Repo) Rest() { r.mirror.rest() }
+
 // Close lets go of connections and, once the last snapshot is closed too, of
 // the mirror's files. The mirror stays on disk. It may be called more than once,
 // but nothing else after it.

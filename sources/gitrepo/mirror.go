@@ -101,6 +101,15 @@ func openMirror(dir string, memory bool) (*mirror, error) {
 	return m, nil
 }
 
+// rest drops what is kept only to be quick.
+func (m *mirror) rest() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gen != nil {
+		m.gen.objects.rest()
+	}
+}
+
 // enter counts one more who has the mirror open.
 func (m *mirror) enter() {
 	m.mu.Lock()

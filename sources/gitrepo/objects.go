@@ -40,6 +40,9 @@ func newObjects() *objects {
 	return o
 }
 
+// rest drops what is kept only to be quick.
+func (o *objects) rest() { o.cache.Clear() }
+
 // add publishes a pack, newest first: what is read next is most likely there.
 func (o *objects) add(p *pack) {
 	old := *o.packs.Load()

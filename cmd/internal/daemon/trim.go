@@ -26,7 +26,8 @@ func frugal() {
 // trim gives the memory of rendering, applying and starting back to the system when
 // a burst of work is over. By itself the runtime would keep it for minutes, as if
 // the next burst were due; a daemon like this one is idle most of the time.
-func trim(ctx context.Context, ran, healed <-chan struct{}) error {
+// What is rested drops what it keeps only to be quick.
+func trim(ctx context.Context, ran, healed <-chan struct{}, rest func()) error {
 	quiet := time.NewTimer(settle)
 	defer quiet.Stop()
 	for {
@@ -38,8 +39,22 @@ func trim(ctx context.Context, ran, healed <-chan struct{}) error {
 		case <-healed:
 			quiet.Reset(lull)
 		case <-quiet.C:
+			rest()
 			debug.FreeOSMemory()
 			unmapProgram()
+		}
+	}
+}
+
+// rest has the sources drop what they keep only to be quick.
+func (d *daemon) rest() {
+	g := d.now.Load()
+	if g == nil {
+		return
+	}
+	for _, f := range g.followers {
+		if s, ok := f.source.(interface{ Rest() }); ok {
+			s.Rest()
 		}
 	}
 }
