@@ -40,6 +40,12 @@ func (w *worker) conclude(out *Run, asked Run, problems sources.Problems) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	known := out.Result != Failed && !w.standby
+	if w.applied.ID != out.Revision.ID {
+		out.Before = w.applied.ID
+	}
+	if out.Deploys() {
+		w.told = "" // how this works is told, even if it works like the one before
+	}
 	last := *out
 	w.failed = failedChanges(out.Changes)
 	last.Changes = nil // who wants them asks for the run

@@ -50,6 +50,7 @@ func (w *worker) checkReady(ctx context.Context) {
 	}
 	became, overdue, other := w.noteReady(ready, waiting, a.Spec.Health, time.Now())
 	w.tell()
+	w.tellVerdict()
 	switch {
 	case became:
 		if group := w.rolloutGroup(); group != "" {

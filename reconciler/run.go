@@ -108,7 +108,10 @@ type Run struct {
 	Environment string           `json:"environment"`
 	Trigger     Trigger          `json:"trigger"`
 	Revision    sources.Revision `json:"revision,omitzero"`
-	Result      Result           `json:"result"`
+	// Before is the revision that was in force when the run began, where that is
+	// another and known.
+	Before string `json:"before,omitempty"`
+	Result Result `json:"result"`
 	// PlanHash names the plan that was carried out.
 	PlanHash string    `json:"planHash,omitempty"`
 	Started  time.Time `json:"started,omitzero"`
@@ -128,6 +131,13 @@ type Run struct {
 	// waited until it is ready.
 	Health  Health    `json:"health,omitempty"`
 	Unready []Unready `json:"unready,omitempty"`
+}
+
+// Deploys reports whether the run wrote something because of its revision, and not
+// only to put drift back.
+func (r Run) Deploys() bool {
+	c := r.Counts
+	return r.Revision.ID != "" && c.Created+c.Updated+c.Adopted+c.Deleted > 0
 }
 
 // Waiting is one operation that a gate holds back.

@@ -16,6 +16,7 @@ type listener struct {
 	told           bool
 	began, ended   []Run
 	opened, closed int
+	verdicts       []string
 }
 
 func (l *listener) note(what func()) {

@@ -69,6 +69,8 @@ type worker struct {
 	accepted func()
 	// touched are the things that the last run which wrote anything wrote to.
 	touched map[sources.ID]bool
+	// told is the verdict that was told last.
+	told Health
 	// gone: nothing of the environment is left, and the loop ends.
 	gone bool
 

@@ -174,10 +174,12 @@ func TestMonitoringNamesWhatIsExposed(t *testing.T) {
 	s.settled(env, reconciler.Applied)
 	s.edit(ns, "a", `{"data":{"color":"red"}}`)
 	s.expectValue(ns, "a", "color", "blue")
+	s.repo.Commit(t, map[string]string{"app/a.yaml": configMap("a", "color", "green")})
+	s.expectValue(ns, "a", "color", "green")
 	var now exposed
-	s.until("the drift's end is counted", func() error {
+	s.until("the drift's end and the deployment are counted", func() error {
 		now = s.scrape()
-		if now["holdfast_drift_resolve_seconds_count"] == nil {
+		if now["holdfast_drift_resolve_seconds_count"] == nil || now["holdfast_deployment_lead_seconds_count"] == nil {
 			return os.ErrNotExist
 		}
 		return nil

@@ -44,6 +44,10 @@ func TestALargeLedger(t *testing.T) {
 			_, err := l.Series(t.Context(), SeriesQuery{Since: start, Until: start.Add(time.Duration(n) * time.Minute)})
 			return err
 		},
+		"delivery": func() error {
+			_, err := l.Delivery(t.Context(), DeliveryQuery{Since: start, Until: start.Add(time.Duration(n) * time.Minute)})
+			return err
+		},
 		"drift summed": func() error { _, err := l.Summary(t.Context(), EpisodeQuery{}, ByManager); return err },
 	} {
 		began := time.Now()

@@ -15,6 +15,7 @@ const (
 	maxQueuedBytes    = 32 << 20
 	maxQueuedEpisodes = 10_000
 	maxQueuedActions  = 10_000
+	maxQueuedFacts    = 10_000
 )
 
 // patience is how long the end of a run waits for room, while the writer is well.
@@ -30,6 +31,7 @@ type queue struct {
 	runs     []*runRow
 	bytes    int
 	actions  []Action
+	facts    []fact
 	episodes map[string]*episodeRow
 	// order is that of the episodes' first sighting.
 	order []string
@@ -67,12 +69,13 @@ type gap struct {
 type batch struct {
 	runs     []*runRow
 	actions  []Action
+	facts    []fact
 	episodes []*episodeRow
 	gap      gap
 }
 
 func (b batch) empty() bool {
-	return len(b.runs)+len(b.actions)+len(b.episodes) == 0 && b.gap == gap{}
+	return len(b.runs)+len(b.actions)+len(b.facts)+len(b.episodes) == 0 && b.gap == gap{}
 }
 
 func newQueue() *queue {
@@ -159,6 +162,18 @@ func (q *queue) addAction(a Action) bool {
 	return true
 }
 
+// addFact reports whether there was room.
+func (q *queue) addFact(f fact) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.facts) >= maxQueuedFacts {
+		return false
+	}
+	q.facts = append(q.facts, f)
+	q.signal()
+	return true
+}
+
 // lose needs q.mu.
 func (q *queue) lose(runs, episodes int, at time.Time) {
 	if q.gap.since.IsZero() {
@@ -196,6 +211,7 @@ func (q *queue) peek() batch {
 	b := batch{
 		runs:    append([]*runRow(nil), q.runs[:min(len(q.runs), atOnce)]...),
 		actions: append([]Action(nil), q.actions[:min(len(q.actions), atOnce)]...),
+		facts:   append([]fact(nil), q.facts[:min(len(q.facts), atOnce)]...),
 		gap:     q.gap,
 	}
 	for _, id := range q.order[:min(len(q.order), atOnce)] {
@@ -214,6 +230,7 @@ func (q *queue) done(b batch) {
 	}
 	q.runs = append([]*runRow(nil), q.runs[len(b.runs):]...)
 	q.actions = append([]Action(nil), q.actions[len(b.actions):]...)
+	q.facts = append([]fact(nil), q.facts[len(b.facts):]...)
 	q.forget(b.episodes)
 	if q.gap == b.gap {
 		q.gap = gap{}

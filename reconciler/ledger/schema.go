@@ -91,6 +91,31 @@ var migrations = []string{
 	CREATE INDEX runs_by_result ON runs (finished, environment, result);
 	CREATE INDEX episodes_began ON episodes (first_seen, environment, severity);
 	CREATE INDEX episodes_ended ON episodes (ended, environment, severity, state, first_seen);`,
+
+	// What delivery is measured by: what a run wrote for its revision, when that
+	// worked, and which commits a move of a source brought.
+	`ALTER TABLE runs ADD COLUMN written INTEGER GENERATED ALWAYS AS (coalesce(record ->> '$.counts.created', 0)
+		+ coalesce(record ->> '$.counts.updated', 0) + coalesce(record ->> '$.counts.adopted', 0) + coalesce(record ->> '$.counts.deleted', 0)) VIRTUAL;
+	ALTER TABLE runs ADD COLUMN committed TEXT GENERATED ALWAYS AS (coalesce(record ->> '$.revision.time', '')) VIRTUAL;
+	ALTER TABLE runs ADD COLUMN before TEXT GENERATED ALWAYS AS (coalesce(record ->> '$.before', '')) VIRTUAL;
+	CREATE INDEX runs_that_wrote ON runs (finished, environment, id, revision, committed, before) WHERE written > 0 AND revision <> '';
+	CREATE TABLE verdicts (
+		seq INTEGER PRIMARY KEY AUTOINCREMENT,
+		environment TEXT NOT NULL,
+		revision TEXT NOT NULL,
+		health TEXT NOT NULL,
+		at INTEGER NOT NULL
+	);
+	CREATE INDEX verdicts_by_time ON verdicts (at);
+	CREATE INDEX verdicts_by_environment ON verdicts (environment, seq);
+	CREATE TABLE moves (
+		revision TEXT NOT NULL,
+		before TEXT NOT NULL,
+		at INTEGER NOT NULL,
+		commits TEXT NOT NULL,
+		PRIMARY KEY (revision, before)
+	) WITHOUT ROWID;
+	CREATE INDEX moves_by_time ON moves (at);`,
 }
 
 // schemaOf is the version of a file's schema, and whether the file is a ledger;

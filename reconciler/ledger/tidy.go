@@ -56,6 +56,8 @@ var oldRows = []string{
 	"DELETE FROM runs WHERE seq IN (SELECT seq FROM runs WHERE finished < ? ORDER BY finished LIMIT ?)",
 	"DELETE FROM episodes WHERE seq IN (SELECT seq FROM episodes WHERE last_seen < ? AND coalesce(ended, last_seen) < ?1 ORDER BY first_seen LIMIT ?)",
 	"DELETE FROM actions WHERE seq IN (SELECT seq FROM actions WHERE at < ? ORDER BY at LIMIT ?)",
+	"DELETE FROM verdicts WHERE seq IN (SELECT seq FROM verdicts WHERE at < ? ORDER BY at LIMIT ?)",
+	"DELETE FROM moves WHERE (revision, before) IN (SELECT revision, before FROM moves WHERE at < ? ORDER BY at LIMIT ?)",
 	"DELETE FROM gaps WHERE seq IN (SELECT seq FROM gaps WHERE until < ? ORDER BY until LIMIT ?)",
 }
 

@@ -180,6 +180,9 @@ func (b batch) single() []batch {
 	for _, a := range b.actions {
 		out = append(out, batch{actions: []Action{a}})
 	}
+	for _, f := range b.facts {
+		out = append(out, batch{facts: []fact{f}})
+	}
 	return append(out, batch{gap: b.gap})
 }
 
@@ -216,6 +219,11 @@ func insert(ctx context.Context, tx *sql.Tx, b batch) error {
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO actions (at, actor, verb, environment, subject, record) VALUES (?, ?, ?, ?, ?, ?)`,
 			a.At.UnixNano(), a.Actor, a.Verb, a.Environment, a.Subject, string(record)); err != nil {
+			return err
+		}
+	}
+	for _, f := range b.facts {
+		if err := f.insert(ctx, tx); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 const (
 	PathDriftHistory = "/api/v1/drift/history"
 	PathSeries       = "/api/v1/series"
+	PathDelivery     = "/api/v1/delivery"
 	PathActions      = "/api/v1/actions"
 	PathLedger       = "/api/v1/ledger"
 	PathLedgerCheck  = "/api/v1/ledger/check"
@@ -100,6 +101,12 @@ func (c *Client) DriftHistory(ctx context.Context, q HistoryQuery) (DriftHistory
 	set(v, "kind", q.Kind)
 	set(v, "group", string(q.GroupBy))
 	return call[DriftHistory](ctx, c, http.MethodGet, PathDriftHistory, v, 0)
+}
+
+// Delivery is how changes get into environments, into all when environment is
+// empty.
+func (c *Client) Delivery(ctx context.Context, environment string, since time.Duration) (ledger.Delivery, error) {
+	return call[ledger.Delivery](ctx, c, http.MethodGet, PathDelivery, RunsQuery{Environment: environment, Since: since}.values(), 0)
 }
 
 // CheckLedger has the daemon look for damage in its ledger.

@@ -67,7 +67,7 @@ Start with one folder of a repository and the cluster of your kubeconfig:
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.runCommand(), a.statusCommand(), a.eventsCommand(), a.objectsCommand(), a.targetsCommand(), a.driftCommand(), a.sourcesCommand(), a.allowCommand(), a.historyCommand(), a.ledgerCommand(), a.resyncCommand(), a.notifyCommand(), a.planCommand(), a.holdCommand(), a.unholdCommand(), a.rollbackCommand(), a.releaseCommand(), a.retryCommand(), a.deleteCommand(), a.validateCommand(), a.showCommand(), a.schemaCommand(), a.tokenCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.statusCommand(), a.eventsCommand(), a.objectsCommand(), a.targetsCommand(), a.driftCommand(), a.sourcesCommand(), a.allowCommand(), a.historyCommand(), a.deliveryCommand(), a.ledgerCommand(), a.resyncCommand(), a.notifyCommand(), a.planCommand(), a.holdCommand(), a.unholdCommand(), a.rollbackCommand(), a.releaseCommand(), a.retryCommand(), a.deleteCommand(), a.validateCommand(), a.showCommand(), a.schemaCommand(), a.tokenCommand(), a.versionCommand())
 	return root
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -215,5 +216,31 @@ func TestLedgerIsBackedUpRestoredAndChecked(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(p.dir, ".holdfast-*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestDeliveryIsMeasuredFromTheRecord(t *testing.T) {
+	p := newPast(t, values{})
+	if code, out, _ := p.holdfast("delivery"); code != 0 || !strings.Contains(out, "no deployments on record since 2026-04-01") {
+		t.Errorf("nothing yet: %d\n%s", code, out)
+	}
+	for i, environment := range []string{"prod", "staging"} {
+		run := pastRun(fmt.Sprintf("run-00000000000%d", i), time.Hour)
+		run.Environment, run.Before, run.Revision.Time = environment, "before", run.Finished.Add(-time.Minute)
+		p.ledger.RunEnded(run)
+		p.ledger.HealthChanged(reconciler.Verdict{Environment: environment, Revision: run.Revision, Health: reconciler.HealthReady, At: run.Finished.Add(time.Minute)})
+	}
+	code, out, _ := p.holdfast("delivery")
+	if lines := strings.Split(strings.TrimSpace(out), "\n"); code != 0 || len(lines) != 4 || !strings.Contains(lines[3], "all") || !strings.Contains(lines[1], "2m") || !strings.Contains(lines[1], "0 %") {
+		t.Errorf("%d\n%s", code, out)
+	}
+	if _, out, _ := p.holdfast("delivery", "prod", "--since", "2h"); !strings.Contains(out, "run-000000000000") || !strings.Contains(out, "after 1m") || strings.Contains(out, "staging") {
+		t.Errorf("one environment:\n%s", out)
+	}
+	if _, out, _ := p.holdfast("delivery", "prod", "-o", "yaml"); !strings.Contains(out, "leadMedianSeconds: 120") {
+		t.Errorf("as yaml:\n%s", out)
+	}
+	if code, _, errs := p.holdfast("delivery", "--since", "soon"); code != exitInvalid || !strings.Contains(errs, "7d or 2w") {
+		t.Errorf("a bad span: %d %s", code, errs)
 	}
 }

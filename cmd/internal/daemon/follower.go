@@ -54,6 +54,8 @@ type follower struct {
 
 	// moved, when not nil, tells those who take files from here of a new snapshot.
 	moved func()
+	// noteMoved, when not nil, is told which commits a new revision brought.
+	noteMoved func(before, now sources.Revision, commits []sources.Revision)
 	// told, when not nil, tells that the source may stand otherwise.
 	told func()
 	// changed asks for a look now.

@@ -75,6 +75,9 @@ func build(cfg config.Config, version string, book *drift.Book, m *metrics, o re
 		if w, ok := o.(interface{ SourceChanged(string) }); ok {
 			f.told = func() { w.SourceChanged(c.Name) }
 		}
+		if l, ok := o.(mover); ok {
+			f.noteMoved = l.Moved
+		}
 		g.followers[c.Name] = f
 	}
 	return g, errors.Join(problems...)

@@ -24,6 +24,7 @@ type metrics struct {
 	resolve   *prometheus.HistogramVec
 	polls     *prometheus.CounterVec
 	pollTime  *prometheus.HistogramVec
+	delivery  *deliveryMetrics
 	statusNow func() []reconciler.Status
 	ledgerNow func() ledger.Stats
 	// queueNow is how many runs wait, and for how long the oldest has.
@@ -54,9 +55,11 @@ func newMetrics(status func() []reconciler.Status, ledger func() ledger.Stats) *
 		resolve:   histogram("holdfast_drift_resolve_seconds", "From first seeing a drift to its end.", "environment"),
 		polls:     counter("holdfast_source_polls_total", "Looks at a source, by outcome.", "source", "outcome"),
 		pollTime:  histogram("holdfast_source_poll_seconds", "How long looks at a source took.", "source"),
+		delivery:  newDeliveryMetrics(),
 		statusNow: status, ledgerNow: ledger,
 		ran: make(chan struct{}, 1), healed: make(chan struct{}, 1),
 	}
+	m.delivery.register(m.registry)
 	m.registry.MustRegister(m.runs, m.runTime, m.drifts, m.detect, m.resolved, m.resolve, m.polls, m.pollTime, m,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

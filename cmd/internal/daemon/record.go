@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
+	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 // observers are told one after the other.
@@ -61,6 +62,29 @@ func (all observers) StatusChanged(environment string) {
 	}
 }
 
+// HealthChanged implements reconciler.HealthWatcher.
+func (all observers) HealthChanged(v reconciler.Verdict) {
+	for _, o := range all {
+		if w, ok := o.(reconciler.HealthWatcher); ok {
+			w.HealthChanged(v)
+		}
+	}
+}
+
+// mover is told which commits a source brought.
+type mover interface {
+	Moved(before, now sources.Revision, commits []sources.Revision)
+}
+
+// Moved tells those who want to know.
+func (all observers) Moved(before, now sources.Revision, commits []sources.Revision) {
+	for _, o := range all {
+		if m, ok := o.(mover); ok {
+			m.Moved(before, now, commits)
+		}
+	}
+}
+
 // SourceChanged tells those who want to know that a source may stand otherwise.
 func (all observers) SourceChanged(name string) {
 	for _, o := range all {
@@ -71,7 +95,7 @@ func (all observers) SourceChanged(name string) {
 }
 
 func (d *daemon) observer() observers {
-	return observers{d.metrics, d.ledger, d.notifier, namer{d}, announcer{d}, d.reporter, d.events}
+	return observers{d.metrics, d.metrics.delivery, d.ledger, d.notifier, namer{d}, announcer{d}, d.reporter, d.events}
 }
 
 // keepRecord opens the ledger, reads what is of use from before the start, and

@@ -56,6 +56,9 @@ func (s *sight) looked(at time.Time, failures int, err error) {
 // keepCommits bounds the commits that are shown of a move.
 const keepCommits = 20
 
+// readCommits bounds those that go on record, for the time that they took to work.
+const readCommits = 200
+
 // brought are the newest commits that a revision brings beyond the one before it.
 // They are known already from finding out whether it descends from that; without
 // them nothing but the status is poorer.
@@ -63,11 +66,14 @@ func (f *follower) brought(ctx context.Context, before, now sources.Revision) []
 	if f.guard == nil || before.ID == "" || before.ID == now.ID {
 		return nil
 	}
-	commits, _, err := f.guard.history.Log(ctx, before.ID, now.ID, keepCommits)
+	commits, _, err := f.guard.history.Log(ctx, before.ID, now.ID, readCommits)
 	if err != nil {
 		f.log.Debug().Err(err).Msg("commits cannot be listed")
 	}
-	return commits
+	if f.noteMoved != nil {
+		f.noteMoved(before, now, commits)
+	}
+	return commits[:min(len(commits), keepCommits)]
 }
 
 // metered is a source that counts what it downloads.

@@ -22,6 +22,7 @@ func (s *Server) historyRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.PathRuns, s.runs)
 	mux.HandleFunc("GET "+api.PathDriftHistory, s.driftHistory)
 	mux.HandleFunc("GET "+api.PathSeries, s.series)
+	mux.HandleFunc("GET "+api.PathDelivery, s.delivery)
 	mux.HandleFunc("GET "+api.PathActions, s.actions)
 	mux.HandleFunc("GET "+api.PathLedger, s.ledgerStats)
 	mux.HandleFunc("POST "+api.PathLedgerCheck, s.ledgerCheck)

@@ -11,8 +11,11 @@ import (
 	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 )
 
-// seriesSpan is how far a series goes back where nothing is said.
-const seriesSpan = 7 * 24 * time.Hour
+// How far series and measures go back where nothing is said.
+const (
+	seriesSpan   = 7 * 24 * time.Hour
+	deliverySpan = 30 * 24 * time.Hour
+)
 
 // backFrom is where the time begins that a query is about.
 func (s *Server) backFrom(q historyQuery, span time.Duration) (since, until time.Time) {
@@ -50,4 +53,19 @@ func bucketsOf(query url.Values) (int, error) {
 		return 0, fmt.Errorf("buckets must be a number from 1 to %d, and is %q", ledger.MaxBuckets, text)
 	}
 	return n, nil
+}
+
+// delivery answers with how changes get into environments.
+func (s *Server) delivery(w http.ResponseWriter, r *http.Request) {
+	q, ok := s.history(w, r)
+	if !ok {
+		return
+	}
+	environment := r.URL.Query().Get("environment")
+	if environment != "" && !s.mayKnow(w, r, environment) {
+		return
+	}
+	since, until := s.backFrom(q, deliverySpan)
+	out, err := s.opts.Ledger.Delivery(r.Context(), ledger.DeliveryQuery{Environment: environment, Since: since, Until: until})
+	answer(w, r, out, err)
 }

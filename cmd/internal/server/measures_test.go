@@ -7,6 +7,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
+	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 func TestSeriesAreServed(t *testing.T) {
@@ -45,5 +46,33 @@ func TestSeriesAreServed(t *testing.T) {
 	}
 	if res := ask(t, testServer(newFake("prod"), Options{}).Handler(false), "GET", "/api/v1/series"); res.StatusCode != 503 {
 		t.Errorf("without a ledger: %d", res.StatusCode)
+	}
+}
+
+func TestDeliveryIsServed(t *testing.T) {
+	l := recorded(t)
+	run := pastRun("run-a", "prod", 40*24*time.Hour)
+	run.Revision = sources.Revision{ID: "c1", Time: now.Add(-41 * 24 * time.Hour)}
+	l.RunEnded(run)
+	run = pastRun("run-b", "prod", time.Hour)
+	run.Revision, run.Before = sources.Revision{ID: "c2", Time: now.Add(-2 * time.Hour)}, "c1"
+	l.RunEnded(run)
+	l.HealthChanged(reconciler.Verdict{Environment: "prod", Revision: run.Revision, Health: reconciler.HealthReady, At: now.Add(-30 * time.Minute)})
+	flushed(t, l)
+	h := testServer(newFake("prod"), Options{Ledger: l}).Handler(false)
+	got := decode[ledger.Delivery](t, ask(t, h, "GET", "/api/v1/delivery"))
+	if len(got.Environments) != 1 || got.All.Deployments != 1 || got.All.LeadMax == nil || *got.All.LeadMax != 5400 || len(got.Deployments) != 0 {
+		t.Errorf("%+v", got)
+	}
+	if got := decode[ledger.Delivery](t, ask(t, h, "GET", "/api/v1/delivery?since=60d&environment=prod")); got.All.Deployments != 2 || len(got.Deployments) != 2 {
+		t.Errorf("60 days of one: %+v", got)
+	}
+	if got := decode[ledger.Delivery](t, ask(t, h, "GET", "/api/v1/delivery?environment=none")); len(got.Environments) != 0 {
+		t.Errorf("one that is not there: %+v", got)
+	}
+	for _, query := range []string{"since=yesterday", "since=0s"} {
+		if res := ask(t, h, "GET", "/api/v1/delivery?"+query); res.StatusCode != 400 {
+			t.Errorf("%s: %d", query, res.StatusCode)
+		}
 	}
 }

@@ -91,6 +91,7 @@ var operations = []operation{
 	{method: "GET", path: api.PathRuns + "/{id}", summary: "One run", query: []string{"wait"}, answer: of[reconciler.Run]()},
 	{method: "GET", path: api.PathDriftHistory, summary: "Drift on record, added up and listed", query: append([]string{"manager", "kind", "object", "group"}, recordsQuery...), answer: of[api.DriftHistory]()},
 	{method: "GET", path: api.PathSeries, summary: "Runs and drift over time, in equal parts", query: []string{"environment", "since", "buckets"}, answer: of[ledger.Series]()},
+	{method: "GET", path: api.PathDelivery, summary: "How changes get into environments, measured", query: []string{"environment", "since"}, answer: of[ledger.Delivery]()},
 	{method: "GET", path: api.PathActions, summary: "What people asked for", query: recordsQuery, answer: of[ledger.Actions]()},
 	{method: "GET", path: api.PathLedger, summary: "How the ledger is", answer: of[ledger.Stats]()},
 	{method: "POST", path: api.PathLedgerCheck, summary: "Look for damage in the ledger", answer: of[ledger.Report]()},
