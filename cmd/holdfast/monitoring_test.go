@@ -175,6 +175,7 @@ func TestMonitoringNamesWhatIsExposed(t *testing.T) {
 	s.edit(ns, "a", `{"data":{"color":"red"}}`)
 	s.expectValue(ns, "a", "color", "blue")
 	s.repo.Commit(t, map[string]string{"app/a.yaml": configMap("a", "color", "green")})
+	s.resync(env)
 	s.expectValue(ns, "a", "color", "green")
 	var now exposed
 	s.until("the drift's end and the deployment are counted", func() error {
