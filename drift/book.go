@@ -51,6 +51,8 @@ type Book struct {
 type bookKey struct {
 	environment string
 	object      sources.ID
+	// foreign: it is about what others added, beside which the object may drift.
+	foreign bool
 }
 
 // NewBook makes an empty book.
@@ -65,7 +67,7 @@ func (b *Book) Recall(earlier []Episode) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range earlier {
-		key := bookKey{e.Environment, e.Object}
+		key := bookKey{e.Environment, e.Object, e.Class.Foreign()}
 		if have, ok := b.earlier[key]; !ok || have.FirstSeen.Before(e.FirstSeen) {
 			b.earlier[key] = e
 		}
@@ -96,7 +98,7 @@ func (b *Book) See(s Sighting) (Episode, bool) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	key := bookKey{s.Environment, s.Object}
+	key := bookKey{s.Environment, s.Object, s.Class.Foreign()}
 	e, known := b.resume(key)
 	if !known {
 		e = &Episode{
@@ -118,6 +120,23 @@ func (b *Book) See(s Sighting) (Episode, bool) {
 	return *e, !known
 }
 
+// Touch notes that an open episode was seen just as it was, and reports whether it
+// was: then there is nothing to tell.
+func (b *Book) Touch(s Sighting) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.open[bookKey{s.Environment, s.Object, s.Class.Foreign()}]
+	if e == nil || e.Class != s.Class || e.Next != s.Next || !slices.EqualFunc(e.Changes, s.Changes[:min(len(s.Changes), maxChanges)], sameChange) {
+		return false
+	}
+	e.LastSeen = s.At
+	return true
+}
+
+func sameChange(a, b Change) bool {
+	return a.Path == b.Path && a.Manager == b.Manager && a.Severity == b.Severity && a.Live.String() == b.Live.String()
+}
+
 func episodeID(s Sighting) string {
 	sum := sha256.Sum256([]byte(s.Environment + "\x00" + s.Target + "\x00" + s.Object.GroupKind() + "\x00" +
 		s.Object.Namespace + "\x00" + s.Object.Name + "\x00" + s.Seen.UTC().Format(time.RFC3339Nano)))
@@ -125,11 +144,12 @@ func episodeID(s Sighting) string {
 }
 
 // End closes the open episode of an object, if there is one. Persists is no end:
-// it leaves the episode open, and says that nothing is done about it.
+// it leaves the episode open, and says that nothing is done about it. What others
+// added is ended by EndForeign.
 func (b *Book) End(environment string, object sources.ID, how State, at time.Time) (Episode, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	key := bookKey{environment, object}
+	key := bookKey{environment: environment, object: object}
 	e, ok := b.resume(key)
 	// What admission keeps putting back is not gone because nobody looked again.
 	if !ok || e.State == Persists && how == Gone {
@@ -156,11 +176,24 @@ func (b *Book) end(key bookKey, e *Episode, how State, at time.Time) Episode {
 }
 
 // EndAll closes the open episodes of an environment that keep rejects, and
-// returns them.
+// returns them. What others added is ended by EndForeign.
 func (b *Book) EndAll(environment string, how State, at time.Time, keep func(sources.ID) bool) []Episode {
+	return b.endWhere(how, at, func(key bookKey) bool {
+		return key.environment == environment && !key.foreign && !keep(key.object)
+	})
+}
+
+// EndForeign closes the open episodes of what others added in an environment that
+// keep rejects, and returns them.
+func (b *Book) EndForeign(environment string, at time.Time, keep func(sources.ID) bool) []Episode {
+	return b.endWhere(Gone, at, func(key bookKey) bool {
+		return key.environment == environment && key.foreign && !keep(key.object)
+	})
+}
+
+func (b *Book) endWhere(how State, at time.Time, rejected func(bookKey) bool) []Episode {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rejected := func(key bookKey) bool { return key.environment == environment && !keep(key.object) }
 	for key := range b.earlier {
 		if rejected(key) {
 			b.resume(key)
@@ -200,13 +233,14 @@ func (b *Book) Name(id string, p Person) (Episode, bool) {
 	return Episode{}, false
 }
 
-// OpenCount is how many episodes of an environment are open.
+// OpenCount is how many episodes of an environment are open, without what others
+// added.
 func (b *Book) OpenCount(environment string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := 0
 	for key := range b.open {
-		if key.environment == environment {
+		if key.environment == environment && !key.foreign {
 			n++
 		}
 	}

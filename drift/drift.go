@@ -81,6 +81,10 @@ type Change struct {
 	Time time.Time `json:"time,omitzero"`
 }
 
+// Foreign reports whether a class is of what others added: it is told where that is
+// asked for, is never put back, and is no drift of what git says.
+func (c Class) Foreign() bool { return c == ExtraField || c == Unmanaged }
+
 // State is where an episode stands.
 type State string
 

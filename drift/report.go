@@ -25,6 +25,8 @@ type Report struct {
 	// accepted, or left alone because of a fight.
 	Severities map[Severity]int `json:"severities,omitempty"`
 	Quiet      int              `json:"quiet,omitempty"`
+	// Foreign counts what others added, where that was asked for: it is no drift.
+	Foreign int `json:"foreign,omitempty"`
 	// Behind are things at which git is newer than what is live. That is no drift:
 	// it is what a run still has to do, or could not.
 	Behind []Behind `json:"behind,omitempty"`
@@ -100,10 +102,12 @@ func (g Group) Quiet() bool { return g.Ended.IsZero() && g.Fate.Quiet() }
 
 // Summed counts a report's open episodes by severity.
 func (r Report) Summed() Report {
-	r.Severities, r.Quiet = map[Severity]int{}, 0
+	r.Severities, r.Quiet, r.Foreign = map[Severity]int{}, 0, 0
 	for _, e := range r.Episodes {
 		switch {
 		case !e.Ended.IsZero():
+		case e.Class.Foreign():
+			r.Foreign++
 		case e.Fate.Quiet():
 			r.Quiet++
 		default:

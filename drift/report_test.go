@@ -83,3 +83,33 @@ func TestAnEpisodeIsAsBadAsItsWorstChange(t *testing.T) {
 		t.Error("an episode that is not there was named")
 	}
 }
+
+// What others added is beside an object's drift, and is counted by itself.
+func TestForeignEpisodesAreNoDrift(t *testing.T) {
+	b := NewBook()
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	id := sources.ID{Kind: "ConfigMap", Namespace: "shop", Name: "a"}
+	seen := func(class Class, path string) Sighting {
+		return Sighting{Environment: "prod", Object: id, Class: class, Changes: []Change{{Path: path, Live: NewValue("x", false)}}, Seen: now, At: now}
+	}
+	added, drifted := seen(ExtraField, ".data.b"), seen(Changed, ".data.a")
+	if b.Touch(added) {
+		t.Error("what was never seen is known")
+	}
+	b.See(added)
+	b.See(drifted)
+	if !b.Touch(added) || b.Touch(seen(ExtraField, ".data.c")) {
+		t.Error("what is as before is news, or what is not is none")
+	}
+	r := Report{Episodes: b.List(func(*Episode) bool { return true })}.Summed()
+	if len(r.Episodes) != 2 || r.Foreign != 1 || r.Severities[Medium] != 1 || b.OpenCount("prod") != 1 {
+		t.Errorf("%d episodes, %d of others, %v, %d open", len(r.Episodes), r.Foreign, r.Severities, b.OpenCount("prod"))
+	}
+	none := func(sources.ID) bool { return false }
+	if ended := b.EndAll("prod", Gone, now, none); len(ended) != 1 || ended[0].Class != Changed {
+		t.Errorf("ended with the drift: %+v", ended)
+	}
+	if ended := b.EndForeign("prod", now, none); len(ended) != 1 || ended[0].Class != ExtraField || ended[0].State != Gone {
+		t.Errorf("ended of others: %+v", ended)
+	}
+}

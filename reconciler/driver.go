@@ -36,6 +36,9 @@ type Scope struct {
 	Recreate  environment.Recreate
 	Conflicts environment.Conflicts
 	Checks    []environment.HealthCheck
+	// ExtraFields and Unmanaged: what others add to the environment's things, and
+	// beside them, is to be told. See Surveyor.
+	ExtraFields, Unmanaged bool
 	// Identity, when not empty, is who writes: for Kubernetes a service account,
 	// "namespace/name", which was granted to the source.
 	Identity string

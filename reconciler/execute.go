@@ -272,6 +272,7 @@ func (w *worker) compare(ctx context.Context, d Driver, a Assignment, want []sou
 	s.Environment, s.Source, s.AdoptFrom = w.name, a.Source, a.Spec.AdoptFrom
 	s.Revision, s.Recreate, s.Conflicts, s.Checks = a.Revision, a.Spec.Recreate, a.Spec.Conflicts, a.Spec.Health.Checks
 	s.Identity, s.MayTake = a.Identity, w.mayTake(a)
+	s.ExtraFields, s.Unmanaged = a.Spec.Drift.ExtraFields, a.Spec.Drift.Unmanaged
 	ops, err := d.Compare(ctx, want, s)
 	if err != nil {
 		return nil, fmt.Errorf("compare with target %s: %w", a.Spec.Target, err)

@@ -69,7 +69,7 @@ func (e *Engine) Objects(name string) ([]Object, bool) {
 		v.waiting = w.last.Waiting
 	}
 	w.mu.Unlock()
-	episodes := e.book.List(func(d *drift.Episode) bool { return d.Environment == name })
+	episodes := e.book.List(func(d *drift.Episode) bool { return d.Environment == name && !d.Class.Foreign() })
 	return v.objects(episodes), true
 }
 

@@ -331,3 +331,40 @@ func TestSecretsComeOutNowhere(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatOthersAddIsListedAndNoDrift: where the spec asks for it, what others add is
+// in the report with who did it, and the environment stays clean.
+func TestWhatOthersAddIsListedAndNoDrift(t *testing.T) {
+	t.Parallel()
+	s, ns := sharedStage(t), kube.Namespace(t)
+	env := "foreign-" + ns
+	s.repo.Commit(t, map[string]string{
+		"environments/e.yaml": environmentSpec(env, "app", ns, "drift: {extraFields: true, unmanaged: true}"),
+		"app/a.yaml":          configMap("a", "color", "blue"),
+	})
+	s.start()
+	s.settled(env, reconciler.Applied)
+	if _, err := s.objects.Resource(cms).Namespace(ns).Patch(context.Background(), "a", types.MergePatchType,
+		[]byte(`{"data":{"added":"by-hand"}}`), metav1.PatchOptions{FieldManager: "kubectl-edit"}); err != nil {
+		t.Fatal(err)
+	}
+	s.expectDrift(env, ".data.added")
+	text := s.verb(0, "drift", env)
+	for _, want := range []string{"extra", "by-hand", "kubectl-edit", "which is no drift"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q:\n%s", want, text)
+		}
+	}
+	if text := s.verb(0, "status", env); !strings.Contains(text, "clean") {
+		t.Errorf("the status:\n%s", text)
+	}
+	if _, err := s.objects.Resource(cms).Namespace(ns).Patch(context.Background(), "a", types.MergePatchType,
+		[]byte(`{"data":{"color":"red"}}`), metav1.PatchOptions{FieldManager: "kubectl-edit"}); err != nil {
+		t.Fatal(err)
+	}
+	s.expectValue(ns, "a", "color", "blue")
+	s.expectValue(ns, "a", "added", "by-hand")
+	if text := s.verb(0, "drift", env, "-o", "csv"); !strings.Contains(text, "extra-field") || !strings.Contains(text, "corrected") {
+		t.Errorf("both on one object:\n%s", text)
+	}
+}

@@ -196,7 +196,7 @@ func (c *comparison) managerOf(path []string) *metav1.ManagedFieldsEntry {
 	var newest *metav1.ManagedFieldsEntry
 	for i := range c.live {
 		m := &c.live[i]
-		if !m.set.owns(path) || m.entry.Manager == "before-first-apply" || m.entry.Manager == "ancient-changes" {
+		if !m.set.owns(path) || isPlaceholder(m.entry.Manager) {
 			continue
 		}
 		if newest == nil || entryTime(newest).Before(entryTime(&m.entry)) {

@@ -21,6 +21,15 @@ func sum(h hash.Hash) (d Digest) {
 	return d
 }
 
+// digestTexts is over texts in their order.
+func digestTexts(texts []string) Digest {
+	h := sha256.New()
+	for _, t := range texts {
+		put(h, t)
+	}
+	return sum(h)
+}
+
 // put writes a string with its length, so that no two sequences collide.
 func put(h hash.Hash, s string) {
 	var n [4]byte

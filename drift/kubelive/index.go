@@ -91,12 +91,15 @@ type Index struct {
 	held map[sources.ID]*entry
 	// unsaved are those whose baselines changed since the last save.
 	unsaved map[sources.ID]struct{}
+	// additions is what others added, with a lock of its own.
+	additions additions
 }
 
 // NewIndex makes an index that starts from saved baselines. Changed is called,
 // without locks held, for every object that may have drifted; it must not block.
 func NewIndex(saved map[sources.ID]Baseline, changed func(Hint)) *Index {
 	x := &Index{entries: make(map[sources.ID]*entry, len(saved)), versions: map[string]uint64{}, held: map[sources.ID]*entry{}, unsaved: map[sources.ID]struct{}{}, changed: changed}
+	x.additions.wants, x.additions.seen = map[string]bool{}, map[sources.ID]Digest{}
 	for id, b := range saved {
 		intern(&b.Record)
 		x.entries[id] = &entry{base: &b, environment: b.Environment}

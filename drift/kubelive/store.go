@@ -58,6 +58,9 @@ func (s *stream) Add(obj any) error {
 	}
 	s.note(nil)
 	s.index.observe(id, r)
+	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
+		s.index.noteAdditions(id, m, r)
+	}
 	return nil
 }
 

@@ -50,10 +50,14 @@ func Counts(r drift.Report) string {
 	if r.Quiet > 0 {
 		parts = append(parts, fmt.Sprintf("%d accepted or fought over", r.Quiet))
 	}
-	if len(parts) == 0 {
-		return "no open drift"
+	text := "no open drift"
+	if len(parts) > 0 {
+		text = "open: " + strings.Join(parts, ", ")
 	}
-	return "open: " + strings.Join(parts, ", ")
+	if r.Foreign > 0 {
+		text += fmt.Sprintf("; %d that others added", r.Foreign)
+	}
+	return text
 }
 
 // row is one line for people.

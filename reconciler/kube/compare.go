@@ -102,6 +102,7 @@ func (t *Target) Compare(ctx context.Context, want []sources.Item, scope reconci
 		c.addParentKinds(p, resources)
 	}
 	t.noteKinds(scope, resources)
+	t.noteSurvey(want, scope, resources)
 	c.watch(ctx, want, resources)
 	c.scalers = t.watchScalers(ctx)
 	t.watchHealth(ctx, c, want, resources)

@@ -95,8 +95,10 @@ type Target struct {
 	objects  *kubelive.ObjectWatches
 	scalers  *scalers
 	health   *health
-	// announcer leaves events on objects that were put back.
+	// announcer leaves events on objects that were put back, and surveys finds what
+	// others add.
 	announcer *announcer
+	surveys   *surveys
 }
 
 // FieldManager is the manager of what belongs to no environment: parents.
@@ -117,7 +119,7 @@ func Open(o Options) (*Target, error) {
 		states:  states{objects: map[string]*unstructured.Unstructured{}},
 		parents: map[string]*parent{}, settled: map[string]settled{}, kinds: map[string]map[schema.GroupKind]bool{},
 		identities: map[string]string{}, clients: map[string]dynamic.Interface{}, yields: map[sources.ID][]string{},
-		told: map[string]string{}, conflicts: map[string]environment.Conflicts{}, health: newHealth(), announcer: newAnnouncer(),
+		told: map[string]string{}, conflicts: map[string]environment.Conflicts{}, health: newHealth(), announcer: newAnnouncer(), surveys: newSurveys(),
 	}
 	cluster, err := kubelive.Open(kubelive.Options{
 		Config: config, Namespaces: o.Namespaces, Changed: t.hint, Failed: o.Failed,
@@ -127,6 +129,7 @@ func Open(o Options) (*Target, error) {
 		return nil, fmt.Errorf("target %s: %w", o.Name, err)
 	}
 	t.cluster = cluster
+	cluster.Index.TellAdditions(t.surveys.hint)
 	t.objects = kubelive.NewObjectWatches(cluster.Objects)
 	t.scalers = newScalers(cluster.Index.Touch)
 	if o.Holder != "" {

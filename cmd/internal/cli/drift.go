@@ -38,6 +38,9 @@ unnoticed and how long it lasted, and who and what drifts most.
 
 The verbs below decide about single drifts.
 
+Where a spec asks for it, what others added to objects, or beside them, is listed,
+too. That is no drift.
+
 Ends with 2 when any drift is open, and with 1 when none is but of an environment
 nothing can be said.
 ` + connectHelp + exitHelp,
@@ -87,7 +90,7 @@ nothing can be said.
 
 func driftCode(r reconciler.Report) int {
 	switch {
-	case slices.ContainsFunc(r.Episodes, isOpen):
+	case slices.ContainsFunc(r.Episodes, func(e drift.Episode) bool { return isOpen(e) && !e.Class.Foreign() }):
 		return exitChanges
 	case len(r.Unsure) > 0:
 		return exitError
@@ -103,9 +106,13 @@ func (a *app) driftTable(w io.Writer, r reconciler.Report, expand bool) {
 		printTable(w, []string{"severity", "environment", "object", "field", "desired → live", "by", "age", "state", "next"}, rows)
 		fmt.Fprintln(w)
 	}
-	open, oldest := 0, time.Time{}
+	open, ended, oldest := 0, 0, time.Time{}
 	for _, e := range r.Episodes {
 		if !isOpen(e) {
+			ended++
+			continue
+		}
+		if e.Class.Foreign() {
 			continue
 		}
 		if open++; oldest.IsZero() || e.FirstSeen.Before(oldest) {
@@ -116,10 +123,13 @@ func (a *app) driftTable(w io.Writer, r reconciler.Report, expand bool) {
 	case len(r.Episodes) == 0:
 		fmt.Fprintln(w, "no drift")
 	case open == 0:
-		fmt.Fprintf(w, "no open drift, %d ended\n", len(r.Episodes))
+		fmt.Fprintf(w, "no open drift, %d ended\n", ended)
 	default:
-		fmt.Fprintf(w, "%d open, the oldest for %s; %d ended\n", open, api.Age(a.now(), oldest), len(r.Episodes)-open)
+		fmt.Fprintf(w, "%d open, the oldest for %s; %d ended\n", open, api.Age(a.now(), oldest), ended)
 		fmt.Fprintln(w, report.Counts(r))
+	}
+	if r.Foreign > 0 {
+		fmt.Fprintf(w, "%d objects are or have what others added, which is no drift\n", r.Foreign)
 	}
 	if folded > 0 {
 		fmt.Fprintf(w, "%d that are accepted or fought over are not shown; --expand shows them\n", folded)
@@ -191,6 +201,9 @@ func (a *app) episodeRows(e drift.Episode, where, what string) [][]string {
 // stateText is the state, and how long an ended drift lasted.
 func stateText(e drift.Episode) string {
 	text := string(e.State)
+	if isOpen(e) && e.Class.Foreign() {
+		text = string(e.Class)
+	}
 	if !isOpen(e) {
 		text += " after " + lasted(e.Ended.Sub(e.FirstSeen))
 	}

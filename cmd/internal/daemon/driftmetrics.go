@@ -52,7 +52,7 @@ func (m driftMetrics) Collect(ch chan<- prometheus.Metric) {
 		oldest[d.Environment] = 0
 	}
 	for _, e := range r.Episodes {
-		if e.Ended.IsZero() {
+		if e.Ended.IsZero() && !e.Class.Foreign() {
 			oldest[e.Environment] = max(oldest[e.Environment], m.now().Sub(e.FirstSeen))
 		}
 	}

@@ -32,6 +32,9 @@ func (g *generation) serve(ctx context.Context, group *errgroup.Group, name stri
 	if r, ok := d.(reconciler.ReadyDriver); ok {
 		group.Go(func() error { return r.WatchReady(ctx, g.engine.ReadyChanged) })
 	}
+	if s, ok := d.(reconciler.Surveyor); ok {
+		group.Go(func() error { return s.Survey(ctx, g.engine.Surveyed) })
+	}
 	if s, ok := d.(reconciler.StateWatcher); ok {
 		group.Go(func() error {
 			return s.WatchState(ctx, func(environment string) { g.engine.StateChanged(ctx, environment) })
