@@ -76,7 +76,9 @@ func (r AcceptRequest) check(now time.Time) error {
 // one is named. Its error names what there is.
 func (e *Engine) openDrift(environment string, id sources.ID, path string) (drift.Episode, error) {
 	var known []string
-	for _, episode := range e.book.List(func(d *drift.Episode) bool { return d.Environment == environment && d.Ended.IsZero() && !d.Class.Foreign() }) {
+	for _, episode := range e.book.List(func(d *drift.Episode) bool {
+		return d.Environment == environment && d.Ended.IsZero() && !d.Class.Foreign()
+	}) {
 		if episode.Object != id {
 			known = append(known, episode.Object.String())
 			continue
