@@ -35,8 +35,9 @@ func TestLoadReadsEverything(t *testing.T) {
 				{Name: "ci", Role: RoleOperate, File: here + "/secrets/ci", Environments: []string{"shop-*", "tools"}},
 			},
 			ReadsNeedToken: true, ChangesPerMinute: 30,
-			TLS: TLS{CertFile: here + "/tls/tls.crt", KeyFile: here + "/tls/tls.key", ClientCAFile: here + "/tls/ca.crt"},
-			URL: "https://holdfast.example.org",
+			TLS:        TLS{CertFile: here + "/tls/tls.crt", KeyFile: here + "/tls/tls.key", ClientCAFile: here + "/tls/ca.crt"},
+			URL:        "https://holdfast.example.org",
+			Kubernetes: Kubernetes{Target: "edge", Audience: "holdfast.example.org"},
 			OIDC: OIDC{
 				Name: "Example login", Issuer: "https://login.example.org/realm", ClientID: "holdfast", ClientSecretFile: here + "/secrets/oidc",
 				CAFile: here + "/ca.pem", Scopes: []string{"email", "teams"}, GroupsClaim: "teams",

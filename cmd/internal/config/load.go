@@ -89,6 +89,7 @@ func (d *decoder) config(root *yamldoc.Node, c *Config) {
 		d.Fail(root, "names no source", "add one under sources: with a name and a url")
 	}
 	d.checkListen(c)
+	d.checkKubernetes(root.Get("server").Get("kubernetes"), c)
 	for i := range c.Sources {
 		d.checkGrants(c, &c.Sources[i])
 		d.checkShared(c, &c.Sources[i])

@@ -30,6 +30,16 @@ type Server struct {
 	URL string `json:"url,omitempty"`
 	// OIDC is a provider that people sign in with.
 	OIDC OIDC `json:"oidc,omitzero"`
+	// Kubernetes lets tokens of a cluster count.
+	Kubernetes Kubernetes `json:"kubernetes,omitzero"`
+}
+
+// Kubernetes is a cluster whose tokens count.
+type Kubernetes struct {
+	// Target names it; it is a cluster.
+	Target string `json:"target,omitempty"`
+	// Audience is whom tokens have to be meant for.
+	Audience string `json:"audience,omitempty"`
 }
 
 // OIDC is a provider of OpenID Connect.
@@ -117,9 +127,10 @@ func (d *decoder) server(n *yamldoc.Node, s *Server) {
 		on("hosts", func(n *yamldoc.Node) { s.Hosts = d.hosts(n) }),
 		on("url", func(n *yamldoc.Node) { d.baseURL(n, "server.url", &s.URL) }),
 		on("oidc", func(n *yamldoc.Node) { d.oidc(n, &s.OIDC) }),
+		on("kubernetes", func(n *yamldoc.Node) { d.kubernetes(n, &s.Kubernetes) }),
 	)
-	if s.ReadsNeedToken && n.Get("tokens") == nil && n.Get("tokenFile") == nil && n.Get("oidc") == nil {
-		d.Fail(n.Get("readsNeedToken"), "server.readsNeedToken is set, and there is no token", "add server.tokens, server.tokenFile or server.oidc")
+	if s.ReadsNeedToken && n.Get("tokens") == nil && n.Get("tokenFile") == nil && n.Get("oidc") == nil && n.Get("kubernetes") == nil {
+		d.Fail(n.Get("readsNeedToken"), "server.readsNeedToken is set, and there is no token", "add server.tokens, server.tokenFile, server.oidc or server.kubernetes")
 	}
 	if n.Get("oidc") != nil && n.Get("url") == nil {
 		d.Fail(n.Get("oidc"), "server.oidc needs server.url", "the provider sends browsers back to that address")

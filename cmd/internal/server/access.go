@@ -112,6 +112,9 @@ func (s *Server) guard(hosts hostNames, next http.Handler) http.Handler {
 
 // admit says who calls; it answers those who may not.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) (caller, bool) {
+	if s.guessing(w, r) {
+		return caller{}, false
+	}
 	who, p := s.authorize(r)
 	guess := p.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != ""
 	if (mutates(r) || guess) && s.limited(w, r, who) {

@@ -76,16 +76,29 @@ func (l *limiter) makeRoom(now time.Time) {
 	}
 }
 
+// has reports whether a client has a call left, and uses none.
+func (l *limiter) has(client string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.clients[client]
+	return a == nil || min(l.rate, a.left+l.now().Sub(a.at).Minutes()*l.rate) >= 1
+}
+
+// clientAddress names a client by where it calls from.
+func clientAddress(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	return "address " + host
+}
+
 // limited refuses a client that calls too often. Without a token the client is the
 // address, so that guesses at tokens are bounded, too.
 func (s *Server) limited(w http.ResponseWriter, r *http.Request, who caller) bool {
 	client := who.String()
 	if who.role() == RoleNone {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if err != nil {
-			host = r.RemoteAddr
-		}
-		client = "address " + host
+		client = clientAddress(r)
 	}
 	wait, ok := s.limits.take(client)
 	if ok {

@@ -85,6 +85,8 @@ type Options struct {
 	Tokens    []Token
 	// OIDC is a provider that people sign in with; nil is none. It needs URL.
 	OIDC *OIDC
+	// Cluster knows further tokens; nil is none.
+	Cluster Cluster
 	// URL is the address by which browsers reach the server, as behind a proxy;
 	// empty where there is no other than its own.
 	URL string
@@ -118,6 +120,8 @@ type Server struct {
 	// sessions are the browsers that signed in; provider is nil without OIDC.
 	sessions *sessions
 	provider *provider
+	// holders is nil where no cluster knows tokens.
+	holders *holders
 	// streams counts those of events that are open; heartbeat is how often a quiet
 	// one says that it lives, and patience how long its reader may take.
 	streams   atomic.Int32
@@ -139,6 +143,9 @@ func New(o Options) *Server {
 	}
 	if o.OIDC != nil {
 		s.provider = newProvider(*o.OIDC, o.URL, o.Now)
+	}
+	if o.Cluster != nil {
+		s.holders = newHolders(o.Cluster, o.Now)
 	}
 	return s
 }

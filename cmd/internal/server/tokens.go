@@ -84,6 +84,12 @@ var errNoToken = errors.New("the token is missing or wrong")
 func (s *Server) identify(r *http.Request) (caller, error) {
 	if given := givenToken(r); given != "" {
 		who, _, err := s.holder(given)
+		if err == nil {
+			return who, nil
+		}
+		if other, e := s.clusterCaller(r.Context(), given); !errors.Is(e, errNoToken) {
+			return other, e
+		}
 		return who, err
 	}
 	if who, ok := s.signedIn(r); ok {
@@ -177,7 +183,7 @@ func readSmall(file string) (string, error) {
 
 // authorize says who calls, or why the call is refused.
 func (s *Server) authorize(r *http.Request) (caller, api.Problem) {
-	if len(s.tokens()) == 0 && s.opts.OIDC == nil {
+	if len(s.tokens()) == 0 && s.opts.OIDC == nil && s.holders == nil {
 		return caller{}, api.Problem{
 			Status: http.StatusForbidden, Detail: "calls over TCP that change something need a token, and none is configured",
 			Hint: "call over the socket holdfast.sock in the data directory, or set server.tokenFile",
@@ -189,6 +195,11 @@ func (s *Server) authorize(r *http.Request) (caller, api.Problem) {
 		return who, api.Problem{
 			Status: http.StatusUnauthorized, Detail: err.Error(),
 			Hint: "set HOLDFAST_TOKEN or --token-file, or call over the socket holdfast.sock in the data directory; in a browser sign in at " + PathLogin,
+		}
+	case errors.Is(err, errCluster):
+		return who, api.Problem{
+			Status: http.StatusServiceUnavailable, Detail: errCluster.Error(),
+			Hint: "the server's log says why; a token of the server's own works meanwhile, and the socket holdfast.sock in the data directory needs none",
 		}
 	case err != nil:
 		return who, api.Problem{
