@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
 
 	"github.com/holdfast-gitops/holdfast/internal/testkit/kube"
 )
@@ -83,6 +85,41 @@ func (b rbac) account(name, rule, audience string) (token string) {
 	return token
 }
 
+// exampleRule is the rule of a role in the example of deploying.
+func exampleRule(t *testing.T, role string) string {
+	t.Helper()
+	data, err := os.ReadFile("../../examples/deploy/accounts/rights.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text := range strings.SplitSeq(string(data), "---") {
+		var u unstructured.Unstructured
+		if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {
+			t.Fatal(err)
+		}
+		if rules, ok, _ := unstructured.NestedSlice(u.Object, "rules"); ok && u.GetKind() == "ClusterRole" && u.GetName() == role {
+			out, err := json.Marshal(rules)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.Trim(string(out), "[]")
+		}
+	}
+	t.Fatalf("the example has no role %s", role)
+	return ""
+}
+
+// delegate is a client with the rights that the example gives the daemon.
+func (b rbac) delegate(config *rest.Config) *rest.Config {
+	b.t.Helper()
+	b.make(clusterBindings, `{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "`+b.namespace+`-delegate"},
+		"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"},
+		"subjects": [{"kind": "ServiceAccount", "name": "daemon", "namespace": "`+b.namespace+`"}]}`)
+	out := rest.AnonymousClientConfig(config)
+	out.BearerToken = b.account("daemon", "", "")
+	return out
+}
+
 func newRBAC(t *testing.T, config *rest.Config) rbac {
 	objects, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -95,7 +132,7 @@ func TestAClusterSaysWhoHoldsATokenAndWhatThatOneMayDo(t *testing.T) {
 	t.Parallel()
 	config := kube.Config(t)
 	b := newRBAC(t, config)
-	a, err := OpenAccess(AccessOptions{Config: config, Audience: "holdfast-test"})
+	a, err := OpenAccess(AccessOptions{Config: b.delegate(config), Audience: "holdfast-test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,14 +143,20 @@ func TestAClusterSaysWhoHoldsATokenAndWhatThatOneMayDo(t *testing.T) {
 		may        []string
 	}{
 		{"nobody", "", nil},
-		{"reader", rule + `"verbs": ["get"]}`, []string{"get", "get shop", "get prod"}},
+		{"reader", exampleRule(t, "holdfast-read"), []string{"get", "get shop", "get prod"}},
 		{"shop", rule + `"verbs": ["get", "operate"], "resourceNames": ["shop"]}`, []string{"get shop", "operate shop"}},
-		{"admin", rule + `"verbs": ["*"]}`, []string{"get", "get shop", "get prod", "operate", "operate shop", "operate prod", "administer", "administer shop", "administer prod"}},
+		{"operator", exampleRule(t, "holdfast-operate"), []string{"get", "get shop", "get prod", "operate", "operate shop", "operate prod"}},
+		{"admin", exampleRule(t, "holdfast-administer"), []string{"get", "get shop", "get prod", "operate", "operate shop", "operate prod", "administer", "administer shop", "administer prod"}},
 		// A right over another resource, or another group's of that name, is none.
 		{"other", `{"apiGroups": ["apps"], "resources": ["environments", "deployments"], "verbs": ["*"]}`, nil},
 	} {
 		token := b.account(tt.name, tt.rule, "holdfast-test")
-		user, ok, err := a.Holder(t.Context(), token)
+		var user User
+		var ok bool
+		w.eventually("the daemon may ask", func() bool {
+			user, ok, err = a.Holder(t.Context(), token)
+			return err == nil
+		})
 		if err != nil || !ok || user.Name != "system:serviceaccount:"+b.namespace+":"+tt.name || user.UID == "" || len(user.Groups) == 0 {
 			t.Fatalf("%s is %+v, %v, %v", tt.name, user, ok, err)
 		}
@@ -174,11 +217,11 @@ func TestAClusterThatDoesNotAnswerIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	faults.Forbid("tokenreviews")
+	faults.Forbid("tokenreviews.authentication.k8s.io")
 	if _, ok, err := a.Holder(t.Context(), "a.b.c"); ok || err == nil || !strings.Contains(err.Error(), "review a token") || strings.Contains(err.Error(), "a.b.c") {
 		t.Errorf("forbidden: %v, %v", ok, err)
 	}
-	faults.Hang(kube.Match{Resource: "subjectaccessreviews"})
+	faults.Hang(kube.Match{Resource: "subjectaccessreviews.authorization.k8s.io"})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if ok, err := a.May(ctx, User{Name: "ann"}, "get", ""); ok || err == nil {
