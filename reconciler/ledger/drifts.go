@@ -17,9 +17,14 @@ type EpisodeQuery struct {
 	Among []string
 	// Since leaves out what ended before; what is open is in.
 	Since time.Time
-	// Manager, Kind and Object are exact: a field manager, "Deployment.apps",
-	// "Deployment/web/api".
+	// Only, when not nil, are the names of the environments that are asked about.
+	Only []string
+	// Manager is a field manager or a person, Kind "Deployment" or
+	// "Deployment.apps", Object "Deployment/web/api".
 	Manager, Kind, Object string
+	Class                 drift.Class
+	// AtLeast leaves out what is less severe.
+	AtLeast drift.Severity
 	// EndedOnly leaves out what is open.
 	EndedOnly bool
 	Before    string
@@ -87,14 +92,23 @@ type Episodes struct {
 func (q EpisodeQuery) where() (w where, err error) {
 	w.among(q.Among)
 	for _, c := range []struct{ column, value string }{
-		{"environment", q.Environment}, {"kind", q.Kind}, {"object", q.Object},
+		{"environment", q.Environment}, {"object", q.Object}, {"class", string(q.Class)},
 	} {
 		if c.value != "" {
 			w.add(c.column+" = ?", c.value)
 		}
 	}
+	if q.Kind != "" {
+		w.add("(kind = ? OR substr(kind, 1, length(?) + 1) = ? || '.')", q.Kind, q.Kind, q.Kind)
+	}
+	if q.Only != nil {
+		w.oneOf("environment", q.Only)
+	}
+	if q.AtLeast != "" {
+		w.oneOf("record ->> '$.severity'", drift.AtLeast(q.AtLeast))
+	}
 	if q.Manager != "" { // one of several stands between commas
-		w.add("', ' || manager || ', ' LIKE '%, ' || replace(replace(replace(?, '\\', '\\\\'), '%', '\\%'), '_', '\\_') || ', %' ESCAPE '\\'", q.Manager)
+		w.add("(record ->> '$.person.user' = ? OR ', ' || manager || ', ' LIKE '%, ' || replace(replace(replace(?, '\\', '\\\\'), '%', '\\%'), '_', '\\_') || ', %' ESCAPE '\\')", q.Manager, q.Manager)
 	}
 	switch {
 	case q.EndedOnly && !q.Since.IsZero():

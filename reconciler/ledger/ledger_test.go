@@ -271,6 +271,9 @@ func TestDriftIsAddedUp(t *testing.T) {
 		if n%3 == 0 {
 			e.Changes[0].Manager, e.Cause, e.Environment = "hpa_100%", drift.Controller, "dev"
 		}
+		if e.Severity = drift.Medium; n == 7 {
+			e.Person = &drift.Person{User: "bob"}
+		}
 		l.DriftSeen(e, time.Second)
 		if n < 20 {
 			e.State, e.Ended = drift.Corrected, e.FirstSeen.Add(2*time.Second)
@@ -296,6 +299,14 @@ func TestDriftIsAddedUp(t *testing.T) {
 		"0 by manager":      {Manager: "hpa_100x"},
 		"20 by environment": {Environment: "prod"},
 		"30 by kind":        {Kind: "ConfigMap"},
+		"0 by kind":         {Kind: "Config"},
+		"30 by class":       {Class: drift.Changed},
+		"0 by class":        {Class: drift.Missing},
+		"10 by name":        {Only: []string{"dev", "test"}},
+		"0 by name":         {Only: []string{}},
+		"30 at least":       {AtLeast: drift.Low},
+		"0 at least":        {AtLeast: drift.Critical},
+		"1 by person":       {Manager: "bob"},
 		"5 by object":       {Object: "ConfigMap/web/c0"},
 		"20 that ended":     {EndedOnly: true},
 		"15 since":          {Since: start.Add(15*time.Minute + 2*time.Second)},

@@ -77,6 +77,16 @@ func (w *where) String() string {
 	return " WHERE " + strings.Join(w.conditions, " AND ")
 }
 
+// oneOf leaves what has one of some values at an expression, which is one of our
+// own.
+func (w *where) oneOf(expression string, values []string) {
+	args := make([]any, len(values))
+	for i, v := range values {
+		args[i] = v
+	}
+	w.add(expression+" IN (''"+strings.Repeat(", ?", len(values))+")", args...)
+}
+
 // among leaves what is about environments that match one of the patterns; nil
 // leaves all. A bare "" stands for what is about none.
 func (w *where) among(patterns []string) {

@@ -150,6 +150,10 @@ type DriftQuery struct {
 	Open        bool
 	// Since leaves out what ended longer ago.
 	Since time.Duration
+	// Severity leaves out what is less severe. Manager is also a person.
+	Severity, Class, Manager, Kind string
+	// Labels are of the environments' specs, each "name" or "name=value".
+	Labels []string
 }
 
 // Drift is what drifted.
@@ -163,6 +167,13 @@ func (c *Client) Drift(ctx context.Context, q DriftQuery) (reconciler.Report, er
 	}
 	if q.Since > 0 {
 		query.Set("since", q.Since.String())
+	}
+	set(query, "severity", q.Severity)
+	set(query, "class", q.Class)
+	set(query, "manager", q.Manager)
+	set(query, "kind", q.Kind)
+	for _, label := range q.Labels {
+		query.Add("label", label)
 	}
 	return call[reconciler.Report](ctx, c, http.MethodGet, path, query, 0)
 }

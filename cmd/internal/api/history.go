@@ -82,9 +82,12 @@ type HistoryQuery struct {
 	Environment           string
 	Since                 time.Duration
 	Manager, Kind, Object string
-	GroupBy               ledger.Grouping
-	Before                string
-	Limit                 int
+	// Severity, Class and Labels are as in a DriftQuery.
+	Severity, Class string
+	Labels          []string
+	GroupBy         ledger.Grouping
+	Before          string
+	Limit           int
 }
 
 // DriftHistory is drift on record, added up and listed.
@@ -99,6 +102,11 @@ func (c *Client) DriftHistory(ctx context.Context, q HistoryQuery) (DriftHistory
 	v := RunsQuery{Environment: q.Environment, Since: q.Since, Object: q.Object, Before: q.Before, Limit: q.Limit}.values()
 	set(v, "manager", q.Manager)
 	set(v, "kind", q.Kind)
+	set(v, "severity", q.Severity)
+	set(v, "class", q.Class)
+	for _, label := range q.Labels {
+		v.Add("label", label)
+	}
 	set(v, "group", string(q.GroupBy))
 	return call[DriftHistory](ctx, c, http.MethodGet, PathDriftHistory, v, 0)
 }

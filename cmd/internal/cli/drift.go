@@ -44,7 +44,7 @@ too. That is no drift.
 Ends with 2 when any drift is open, and with 1 when none is but of an environment
 nothing can be said.
 ` + connectHelp + exitHelp,
-		Example: "  holdfast drift\n  holdfast drift prod --open --expand\n  holdfast drift --since 1h -o json\n  holdfast drift -o html > drift.html\n  holdfast drift --since 7d --group-by manager\n  holdfast drift accept prod Deployment/shop/web --for 72h --reason 'known, ticket 4711'",
+		Example: "  holdfast drift\n  holdfast drift prod --open --expand\n  holdfast drift --severity high --label team=shop\n  holdfast drift --since 1h -o json\n  holdfast drift -o html > drift.html\n  holdfast drift --since 7d --group-by manager\n  holdfast drift accept prod Deployment/shop/web --for 72h --reason 'known, ticket 4711'",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.checkFormat(report.Formats...); err != nil {
@@ -81,6 +81,11 @@ nothing can be said.
 	c.Flags().BoolVar(&q.Open, "open", false, "leave out what has ended")
 	c.Flags().BoolVar(&expand, "expand", false, "show every object, also what is accepted or fought over")
 	c.Flags().Var(&since, "since", "leave out what ended longer ago: 12h, 7d; 0 shows all that is kept")
+	c.Flags().StringVar(&q.Severity, "severity", "", "leave out what is less severe than low, medium, high or critical")
+	c.Flags().StringVar(&q.Class, "class", "", "only changed, missing, not-owned, extra-field, unmanaged or stale-revision")
+	c.Flags().StringVar(&q.Manager, "manager", "", "only what this field manager or person did")
+	c.Flags().StringVar(&q.Kind, "kind", "", "only of objects of a kind, as in Deployment or Deployment.apps")
+	c.Flags().StringArrayVar(&q.Labels, "label", nil, "only of environments with a label, as in team or team=shop; may be given several times")
 	c.Flags().StringVar(&group, "group-by", "", "add up by cause, manager, environment or kind")
 	a.addFormat(c, report.Formats...)
 	a.addConnect(c)

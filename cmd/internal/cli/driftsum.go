@@ -20,7 +20,10 @@ type driftSum struct {
 
 // driftSummed prints a report with what is on record, added up.
 func (a *app) driftSummed(ctx context.Context, client *api.Client, q api.DriftQuery, by ledger.Grouping, report reconciler.Report) error {
-	history, err := client.DriftHistory(ctx, api.HistoryQuery{Environment: q.Environment, Since: q.Since, GroupBy: by, Limit: 1})
+	history, err := client.DriftHistory(ctx, api.HistoryQuery{
+		Environment: q.Environment, Since: q.Since, Manager: q.Manager, Kind: q.Kind, Severity: q.Severity, Class: q.Class, Labels: q.Labels,
+		GroupBy: by, Limit: 1,
+	})
 	if err != nil {
 		return failed(err)
 	}

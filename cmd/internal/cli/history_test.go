@@ -163,7 +163,7 @@ func TestDriftIsAddedUpFromTheRecord(t *testing.T) {
 	for i, manager := range []string{"kubectl-edit", "kubectl-edit", "helm"} {
 		seen := now.Add(-time.Duration(i+1) * time.Hour)
 		p.ledger.DriftSeen(drift.Episode{
-			ID: manager + seen.String(), Environment: "prod", Object: sources.ID{Kind: "ConfigMap", Namespace: "web", Name: "a"}, State: drift.Corrected,
+			ID: manager + seen.String(), Environment: "prod", Class: drift.Changed, Severity: drift.Low, Object: sources.ID{Kind: "ConfigMap", Namespace: "web", Name: "a"}, State: drift.Corrected,
 			FirstSeen: seen, LastSeen: seen, Ended: seen.Add(4 * time.Second), Occurrences: 1, Changes: []drift.Change{{Path: ".data.x", Manager: manager}},
 		}, 50*time.Millisecond)
 	}
@@ -175,6 +175,15 @@ func TestDriftIsAddedUpFromTheRecord(t *testing.T) {
 	}
 	if code != 0 {
 		t.Errorf("ends with %d", code)
+	}
+	if _, out, _ := p.holdfast("drift", "--since", "7d", "--group-by", "environment", "--manager", "helm", "--kind", "ConfigMap", "--class", "changed"); !strings.Contains(out, "1 drifts") {
+		t.Errorf("by helm alone:\n%s", out)
+	}
+	if _, out, _ := p.holdfast("drift", "--since", "7d", "--severity", "high"); !strings.Contains(out, "no drift") || !strings.Contains(out, "0 drifts") {
+		t.Errorf("at least high:\n%s", out)
+	}
+	if code, _, errs := p.holdfast("drift", "--severity", "bad"); code != exitInvalid || !strings.Contains(errs, "critical, high, medium, low") {
+		t.Errorf("a bad severity: %d %s", code, errs)
 	}
 	if _, out, _ := p.holdfast("drift", "--since", "90m"); !strings.Contains(out, "1 ended") || !strings.Contains(out, "1 drifts") {
 		t.Errorf("since 90 minutes:\n%s", out)

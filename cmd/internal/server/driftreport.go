@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -41,7 +42,7 @@ func (s *Server) driftReport(r *http.Request, f reconciler.Filter) (reconciler.R
 	}
 	since, err := duration(query.Get("since"), "since")
 	if err == nil {
-		err = oneOf(query, "severity", drift.Severities...)
+		err = selectionWords(query)
 	}
 	if err != nil {
 		return reconciler.Report{}, err
@@ -51,15 +52,45 @@ func (s *Server) driftReport(r *http.Request, f reconciler.Filter) (reconciler.R
 		report = s.withEnded(r, report, f, s.opts.Now().Add(-since))
 	}
 	report = callerOf(r).readable(report)
-	if severity := query.Get("severity"); severity != "" {
-		report.Episodes = slices.DeleteFunc(slices.Clone(report.Episodes), func(e drift.Episode) bool { return string(e.Severity) != severity })
-	}
+	report = report.Select(s.selection(query))
 	if err := grouped(&report, query); err != nil {
 		return report, err
 	}
 	report.Episodes, report.Next, err = page(query, report.Episodes, 0, func(e drift.Episode) string { return e.ID })
 	report.Episodes = orEmpty(report.Episodes)
 	return report, err
+}
+
+// selection is what of a report is asked for.
+func (s *Server) selection(query url.Values) drift.Selection {
+	out := drift.Selection{
+		AtLeast: drift.Severity(query.Get("severity")), Class: drift.Class(query.Get("class")),
+		Manager: query.Get("manager"), Kind: query.Get("kind"),
+	}
+	if names := s.labelledNames(query["label"]); names != nil {
+		out.Environments = func(name string) bool { return slices.Contains(names, name) }
+	}
+	return out
+}
+
+// selectionWords checks the words that drift is chosen by.
+func selectionWords(query url.Values) error {
+	return errors.Join(oneOf(query, "severity", drift.Severities...), oneOf(query, "class", drift.Classes...))
+}
+
+// labelledNames are the environments that have all of some labels; nil where none
+// is asked for.
+func (s *Server) labelledNames(labels []string) []string {
+	if len(labels) == 0 {
+		return nil
+	}
+	names := []string{}
+	for _, e := range s.opts.Engine.Environments() {
+		if labelled(labels, e.Labels) {
+			names = append(names, e.Name)
+		}
+	}
+	return names
 }
 
 // grouped puts a report's episodes together, where that is asked for: then they

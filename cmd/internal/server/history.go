@@ -180,6 +180,11 @@ func (s *Server) driftHistory(w http.ResponseWriter, r *http.Request) {
 	episodes := ledger.EpisodeQuery{
 		Environment: query.Get("environment"), Among: callerOf(r).among(), Manager: query.Get("manager"), Kind: query.Get("kind"),
 		Object: query.Get("object"), Before: pageOf(query), Since: q.since, Limit: q.limit,
+		Class: drift.Class(query.Get("class")), AtLeast: drift.Severity(query.Get("severity")), Only: s.labelledNames(query["label"]),
+	}
+	if err := selectionWords(query); err != nil {
+		writeProblem(w, r, badRequest(err))
+		return
 	}
 	page, err := s.opts.Ledger.Episodes(r.Context(), episodes)
 	if err != nil {

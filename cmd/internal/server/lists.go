@@ -127,12 +127,17 @@ func environmentFilter(query url.Values) (func(reconciler.Status) bool, error) {
 		if !is("source", s.Source) || !is("target", s.Target) || !is("sync", string(s.Sync)) || !is("health", string(s.Health)) || !named(name, s.Name) {
 			return false
 		}
-		return !slices.ContainsFunc(labels, func(l string) bool {
-			key, value, valued := strings.Cut(l, "=")
-			have, ok := s.Labels[key]
-			return !ok || valued && have != value
-		})
+		return labelled(labels, s.Labels)
 	}, err
+}
+
+// labelled: an environment has all of the labels, each "name" or "name=value".
+func labelled(wanted []string, labels map[string]string) bool {
+	return !slices.ContainsFunc(wanted, func(l string) bool {
+		key, value, valued := strings.Cut(l, "=")
+		have, ok := labels[key]
+		return !ok || valued && have != value
+	})
 }
 
 // named: a pattern, or a part of the name.

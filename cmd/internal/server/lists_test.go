@@ -208,11 +208,19 @@ func TestDriftIsPagedAndItsSumsAreOfAll(t *testing.T) {
 	if len(first.Episodes) != 3 || len(rest.Episodes) != 2 || rest.Next != "" || first.Severities[drift.High] != 4 {
 		t.Errorf("%d then %d, next %q, %v", len(first.Episodes), len(rest.Episodes), rest.Next, first.Severities)
 	}
-	if low := decode[reconciler.Report](t, ask(t, s.Handler(true), "GET", api.PathDrift+"?severity=low")); len(low.Episodes) != 1 {
-		t.Errorf("%d of low severity", len(low.Episodes))
+	for query, want := range map[string]int{
+		"severity=low": 5, "severity=high": 4, "severity=critical": 0, "class=changed": 5, "class=missing": 0, "kind=Deployment": 5, "kind=Secret": 0,
+		"manager=kubectl-scale&severity=high": 4, "manager=kubectl": 0, "label=nobody": 0,
+	} {
+		got := decode[reconciler.Report](t, ask(t, s.Handler(true), "GET", api.PathDrift+"?"+query))
+		if len(got.Episodes) != want || got.Severities[drift.High] != min(want, 4) {
+			t.Errorf("%s: %d, sums %v", query, len(got.Episodes), got.Severities)
+		}
 	}
-	if res := ask(t, s.Handler(true), "GET", api.PathDrift+"?severity=bad"); res.StatusCode != 400 {
-		t.Errorf("%d", res.StatusCode)
+	for _, query := range []string{"severity=bad", "class=bad"} {
+		if res := ask(t, s.Handler(true), "GET", api.PathDrift+"?"+query); res.StatusCode != 400 {
+			t.Errorf("%s: %d", query, res.StatusCode)
+		}
 	}
 }
 
