@@ -36,6 +36,8 @@ type shelf struct {
 	looks  int
 	block  chan struct{}
 	fail   error
+	// refuse fails the writing of one thing.
+	refuse sources.ID
 }
 
 func (s *shelf) Compare(ctx context.Context, want []sources.Item, scope Scope) ([]Operation, error) {
@@ -88,6 +90,11 @@ func (s *shelf) Apply(_ context.Context, p Plan, done func(Outcome)) error {
 	for _, op := range p.Active() {
 		s.mu.Lock()
 		s.writes++
+		if op.Object == s.refuse {
+			s.mu.Unlock()
+			done(Outcome{Operation: op, Err: errors.New("refused")})
+			continue
+		}
 		if op.Kind == OpDelete {
 			delete(s.things, op.Object)
 		} else {

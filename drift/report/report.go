@@ -32,7 +32,7 @@ func Write(w io.Writer, format string, r drift.Report, expand bool) error {
 	case "markdown":
 		return markdown(w, r, expand)
 	case "html":
-		return page.Execute(w, view{Report: r, Rows: rows(r, expand), Counts: Counts(r), Unseen: unseen(r)})
+		return page.Execute(w, view{Report: r, Rows: rows(r, expand), Counts: Counts(r), Unseen: unseen(r), Newer: behind(r), Seen: seen(r), Expand: expand})
 	case "csv":
 		return asCSV(w, r)
 	}
@@ -176,12 +176,26 @@ func markdown(w io.Writer, r drift.Report, expand bool) error {
 	}
 	table("", false)
 	table("## Accepted or fought over\n\n", true)
-	if lines := unseen(r); len(lines) > 0 {
-		b.WriteString("\n## Not known\n\n")
+	list := func(title string, lines []string) {
+		if len(lines) > 0 {
+			b.WriteString("\n## " + title + "\n\n")
+		}
 		for _, line := range lines {
 			b.WriteString("- " + markdownText(line) + "\n")
 		}
 	}
+	list("Git is newer than what is live", behind(r))
+	if expand {
+		for _, e := range r.Episodes {
+			var lines []string
+			for _, d := range Details(r, e) {
+				lines = append(lines, d.Name+": "+d.Value)
+			}
+			list(markdownText(e.Environment+" "+e.Object.String()), lines)
+		}
+	}
+	list("Not known", unseen(r))
+	list("Known", seen(r))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -211,7 +225,7 @@ func markdownText(s string) string {
 var csvHeader = []string{
 	"id", "environment", "target", "object", "class", "field", "git", "applied", "live", "manager", "operation", "subresource", "written",
 	"person", "file", "line", "commit", "author", "first seen", "last seen", "ended", "age seconds", "occurrences", "severity", "severity rule", "cause",
-	"state", "fate", "next", "decision", "decided by", "decision until",
+	"state", "fate", "next", "decision", "decided by", "decision until", "detector", "detector as of",
 }
 
 func asCSV(w io.Writer, r drift.Report) error {
@@ -230,6 +244,12 @@ func asCSV(w io.Writer, r drift.Report) error {
 			}
 		}
 	}
+	for _, b := range r.Behind {
+		e := drift.Episode{Environment: b.Environment, Object: b.Object, Class: b.Class, Cause: b.Cause, Next: b.Next, FirstSeen: r.At, State: drift.Open}
+		if err := out.Write(csvRow(r, e, drift.Change{Severity: drift.Medium})); err != nil {
+			return err
+		}
+	}
 	out.Flush()
 	return out.Error()
 }
@@ -245,15 +265,13 @@ func csvRow(r drift.Report, e drift.Episode, c drift.Change) []string {
 	if e.Decision != nil {
 		decision = *e.Decision
 	}
-	end := r.At
-	if !e.Ended.IsZero() {
-		end = e.Ended
-	}
+	detector := detectorOf(r, e.Environment)
 	cells := []string{
 		e.ID, e.Environment, e.Target, e.Object.String(), string(e.Class), c.Path, git, c.Desired.String(), c.Live.String(), c.Manager, c.Operation,
 		c.Subresource, stamp(c.Time), person, e.Origin.File, strconv.Itoa(e.Origin.Line), e.Commit, e.Author, stamp(e.FirstSeen), stamp(e.LastSeen),
-		stamp(e.Ended), strconv.FormatInt(int64(end.Sub(e.FirstSeen).Seconds()), 10), strconv.Itoa(e.Occurrences), string(c.Severity), c.SeverityRule,
+		stamp(e.Ended), strconv.FormatInt(int64(ageOf(r, e).Seconds()), 10), strconv.Itoa(e.Occurrences), string(c.Severity), c.SeverityRule,
 		string(e.Cause), string(e.State), string(e.Fate), e.Next, decision.Reason, decision.Author, stamp(decision.Until),
+		string(detector.Sight), stamp(detector.AsOf),
 	}
 	for i, cell := range cells {
 		cells[i] = harmless(cell)
@@ -282,7 +300,15 @@ type view struct {
 	Rows   []row
 	Counts string
 	Unseen []string
+	// Newer says where git is newer than what is live, Seen which environments are
+	// seen well.
+	Newer, Seen []string
+	// Expand: everything that is known of each drift is shown.
+	Expand bool
 }
+
+// Details are all that is known of an episode.
+func (v view) Details(e drift.Episode) []Detail { return Details(v.Report, e) }
 
 // page is whole in itself: no script, no style sheet, no picture from elsewhere.
 var page = template.Must(template.New("drift").Funcs(template.FuncMap{"moment": moment}).Parse(`<!doctype html>
@@ -303,6 +329,11 @@ td{overflow-wrap:anywhere}
 {{end}}</tbody></table>{{end}}
 {{with .Loud}}{{template "rows" .}}{{end}}
 {{with .Folded}}<details><summary>{{len .}} accepted or fought over</summary>{{template "rows" .}}</details>{{end}}
+{{with .Newer}}<h2>Git is newer than what is live</h2><ul>{{range .}}<li>{{.}}</li>{{end}}</ul>{{end}}
+{{if .Expand}}{{range .Episodes}}<h2>{{.Environment}} {{.Object}}</h2><table><tbody>
+{{range $.Details .}}<tr><th>{{.Name}}</th><td>{{.Value}}</td></tr>
+{{end}}</tbody></table>{{end}}{{end}}
+{{with .Seen}}<h2>Known</h2><ul>{{range .}}<li>{{.}}</li>{{end}}</ul>{{end}}
 </body></html>
 `))
 

@@ -109,3 +109,45 @@ func TestCountsAreByTheWorstFirst(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// Whatever a report says of a drift is in every format that shows single ones.
+func TestEveryFormatCarriesAllThatIsKnown(t *testing.T) {
+	git := drift.NewValue("in-git", false)
+	r := drift.Report{
+		At: now,
+		Episodes: []drift.Episode{{
+			ID: "e7", Environment: "prod", Target: "east", Object: sources.ID{Kind: "ConfigMap", Namespace: "shop", Name: "a"}, Class: drift.Changed, Cause: drift.Manual,
+			Changes: []drift.Change{{
+				Path: ".data.x", Git: &git, Desired: drift.NewValue("as-applied", false), Live: drift.NewValue("as-live", false), Manager: "kubectl-edit",
+				Operation: "Update", Subresource: "scale", Time: now.Add(-2 * time.Hour), Severity: drift.High, SeverityRule: "own rule",
+			}, {Path: ".data.y", Desired: drift.NewValue("sentinel", true), Live: drift.NewValue("sentinel", true), Manager: drift.Unknown}},
+			Origin: sources.Origin{File: "prod/a.yaml", Line: 31}, Commit: "abcdef", Author: "Ann", Severity: drift.High, SeverityRule: "own rule",
+			Person: &drift.Person{User: "bob"}, State: drift.Open, FirstSeen: now.Add(-time.Hour), LastSeen: now.Add(-time.Minute), Occurrences: 42,
+			Next: "stays for now", Decision: &drift.Decision{Author: "carla", Reason: "known since May", Until: now.Add(time.Hour)},
+		}},
+		Behind:    []drift.Behind{{Environment: "prod", Object: sources.ID{Kind: "Secret", Name: "late"}, Class: drift.StaleRevision, Cause: drift.Interrupted, Next: "is retried"}},
+		Detectors: []drift.Detector{{Environment: "prod", Sight: drift.Fresh, AsOf: now.Add(-3 * time.Minute)}},
+	}
+	for _, format := range report.Formats {
+		var b strings.Builder
+		if err := report.Write(&b, format, r, true); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.ReplaceAll(b.String(), `\`, "")
+		for _, part := range []string{
+			"e7", "prod", "east", "ConfigMap/shop/a", "changed", ".data.x", "in-git", "as-applied", "as-live", "kubectl-edit", "Update", "scale", "10:00:00", "high", "own rule",
+			"prod/a.yaml", "31", "abcdef", "Ann", "bob", "manual", "open", "11:00:00", "11:59:00", "42", "stays for now", "carla", "known since May", "13:00:00",
+			"fresh", "11:57:00", "Secret/late", "interrupted-run", "is retried", drift.Masked,
+		} {
+			if !strings.Contains(got, part) {
+				t.Errorf("%s lacks %q:\n%s", format, part, got)
+			}
+		}
+		if !strings.Contains(got, "1h0m0s") && !strings.Contains(got, "3600") {
+			t.Errorf("%s lacks the age", format)
+		}
+		if strings.Contains(got, "sentinel") {
+			t.Errorf("%s shows a secret", format)
+		}
+	}
+}

@@ -111,6 +111,9 @@ func (a *app) driftTable(w io.Writer, r reconciler.Report, expand bool) {
 		printTable(w, []string{"severity", "environment", "object", "field", "desired → live", "by", "age", "state", "next"}, rows)
 		fmt.Fprintln(w)
 	}
+	if expand {
+		a.driftDetails(w, r)
+	}
 	open, ended, oldest := 0, 0, time.Time{}
 	for _, e := range r.Episodes {
 		if !isOpen(e) {
@@ -141,9 +144,25 @@ func (a *app) driftTable(w io.Writer, r reconciler.Report, expand bool) {
 	}
 	if len(r.Behind) > 0 {
 		fmt.Fprintf(w, "git is newer than what is live at %d objects: %s: %s\n", len(r.Behind), r.Behind[0].Object, cell(r.Behind[0].Next, 160))
+		for _, b := range r.Behind[1:] {
+			if expand {
+				fmt.Fprintf(w, "  %s: %s: %s\n", b.Environment, b.Object, cell(b.Next, 160))
+			}
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Unsure)) {
 		fmt.Fprintf(w, "%s: nothing can be said, %s\n", name, printable(r.Unsure[name]))
+	}
+}
+
+// driftDetails prints all that is known of each drift.
+func (a *app) driftDetails(w io.Writer, r reconciler.Report) {
+	for _, e := range r.Episodes {
+		fmt.Fprintf(w, "%s %s\n", printable(e.Environment), printable(e.Object.String()))
+		for _, d := range report.Details(r, e) {
+			fmt.Fprintf(w, "  %s: %s\n", printable(d.Name), printable(d.Value))
+		}
+		fmt.Fprintln(w)
 	}
 }
 

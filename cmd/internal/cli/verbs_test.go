@@ -226,6 +226,33 @@ func TestDriftTable(t *testing.T) {
 	}
 }
 
+func TestDriftExpandedTellsAllThatIsKnown(t *testing.T) {
+	e := episode()
+	git := drift.NewValue(3, false)
+	e.ID, e.Cause, e.Severity, e.SeverityRule, e.Author, e.Commit = "e7", drift.Manual, drift.High, "replicas\x1b[2J", "Ann", "abcdef"
+	e.Changes[0].Git, e.Changes[0].Operation, e.Changes[0].Subresource, e.Changes[0].Time = &git, "Update", "scale", now
+	e.Origin = sources.Origin{File: "prod/web.yaml", Line: 31}
+	e.Decision = &drift.Decision{Author: "carla", Reason: "known", Until: now}
+	late := sources.ID{Kind: "Secret", Namespace: "web", Name: "late"}
+	report := reconciler.Report{
+		At: now, Episodes: []drift.Episode{e}, Detectors: []drift.Detector{{Environment: "prod", Sight: drift.Fresh, AsOf: now}},
+		Behind: []drift.Behind{{Environment: "prod", Object: late, Next: "waits: a"}, {Environment: "dev", Object: late, Next: "waits: b"}},
+	}
+	_, out, _ := holdfast(t, values{report: report}, "drift", "--expand")
+	for _, part := range []string{
+		"id: e7", "class: changed", ".spec.replicas: git 3, applied 3, live 9; by kubectl-scale (Update of scale at ", "cause: manual", "severity: high, by the rule: replicas",
+		"written in: prod/web.yaml:31", "commit: abcdef", "author: Ann", "age: 4h12m0s", "occurrences: 1", "decision: accepted by carla", "detector: fresh, as of ",
+		"waits: a", "dev: Secret/web/late: waits: b",
+	} {
+		if !strings.Contains(out, part) {
+			t.Errorf("lacks %q:\n%s", part, out)
+		}
+	}
+	if strings.Contains(out, "sentinel") || strings.Contains(out, "\x1b") {
+		t.Errorf("a secret or an escape shows:\n%q", out)
+	}
+}
+
 func TestDriftExitCodes(t *testing.T) {
 	ended := episode()
 	ended.Ended = now
