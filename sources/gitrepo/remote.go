@@ -123,6 +123,11 @@ type request struct {
 	// depth, when not 0, asks for the commits back to what haves lead to, or to
 	// that depth, without their files where the server can leave them out.
 	depth int
+	// behind, when not 0, asks for the commits that lead to the wanted ones, to that
+	// depth, where the wanted ones are held in full; without files that are larger
+	// than largest, where the server can leave them out.
+	behind  int
+	largest int64
 	// limit bounds the bytes of the pack.
 	limit int64
 }
@@ -171,8 +176,12 @@ func (l *listing) upload(q request) *packp.UploadPackRequest {
 	if l.offers.acks != "" {
 		_ = req.Capabilities.Set(l.offers.acks)
 	}
-	if q.depth > 0 {
+	switch {
+	case q.depth > 0:
 		l.deepen(req, q)
+		return req
+	case q.behind > 0:
+		l.behindOf(req, q)
 		return req
 	}
 	if !q.history && l.adv.Capabilities.Supports(capability.Shallow) {
