@@ -305,6 +305,7 @@ func (w *worker) carryOut(ctx context.Context, d Driver, a Assignment, plan Plan
 		if out.Revision.ID != "" { // a run, and no correction
 			clear(w.touched)
 		}
+		w.noteBefore(plan)
 		applyCtx, cancel := context.WithTimeout(ctx, cmp.Or(a.Spec.Timeout, w.engine.opts.ApplyTimeout))
 		defer cancel()
 		err := d.Apply(applyCtx, plan, func(o Outcome) { w.outcome(o, a, out, seen) })
@@ -313,6 +314,19 @@ func (w *worker) carryOut(ctx context.Context, d Driver, a Assignment, plan Plan
 		}
 	}
 	out.Result = resultOf(out)
+}
+
+// noteBefore tells the driver what was applied before what is now.
+func (w *worker) noteBefore(plan Plan) {
+	for i := range plan.Operations {
+		op := &plan.Operations[i]
+		if op.Kind != OpUpdate && op.Kind != OpCorrect || op.Held != "" {
+			continue
+		}
+		if before, known := w.good[op.Object]; known && before.Digest != op.Item.Digest {
+			op.Before = &before
+		}
+	}
 }
 
 // forgetUnwanted drops what git no longer asks for: it is not healed any more,

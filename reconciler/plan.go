@@ -54,6 +54,9 @@ type Operation struct {
 	Why string `json:"why,omitempty"`
 	// Item is what is desired; the zero Item for a delete.
 	Item sources.Item `json:"-"`
+	// Before is what was last applied in its place, where that is known and is
+	// something else.
+	Before *sources.Item `json:"-"`
 	// Changes are the fields that differ, where comparing found them out, and
 	// Class the kind of drift that they are.
 	Changes []drift.Change `json:"changes,omitempty"`

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
@@ -53,6 +54,8 @@ type note struct {
 	// again for that.
 	revision    string
 	hookFailure string
+	// ran is the object that a hook was run as.
+	ran types.UID
 }
 
 // comparison is the state of one Compare.

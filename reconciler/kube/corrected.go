@@ -1,18 +1,12 @@
 package kube
 
 import (
-	"context"
-	"encoding/json"
-	"slices"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
-	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 // corrected says what the correction changed.
@@ -57,30 +51,6 @@ func (t *Target) persists(out *reconciler.Outcome, response *unstructured.Unstru
 	wanted.SetManagedFields(response.GetManagedFields())
 	out.Changes, _ = kubelive.Compare(response, wanted, owner, out.Operation.Item.Sensitive)
 	out.Noop, out.Persists, out.Class = false, true, drift.Changed
-}
-
-// dropPlaceholder removes the entry that the server makes up for an object whose
-// managedFields were cleared: it would own every field for ever, and keys that
-// leave git later would stay. It is conditional on the version just written, and
-// best effort: a failure leaves the object as desired, and the next write tries
-// again.
-func (t *Target) dropPlaceholder(ctx context.Context, w writer, r kubelive.Resource, id sources.ID, response *unstructured.Unstructured) *unstructured.Unstructured {
-	fields := response.GetManagedFields()
-	kept := slices.DeleteFunc(slices.Clone(fields), func(e metav1.ManagedFieldsEntry) bool {
-		return e.Manager == placeholderManager
-	})
-	if len(kept) == len(fields) || len(kept) == 0 {
-		return response
-	}
-	patch, err := json.Marshal(fieldsPatch(response, kept))
-	if err != nil {
-		return response
-	}
-	after, err := w.api(r, id).Patch(ctx, id.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
-	if err != nil {
-		return response
-	}
-	return after
 }
 
 // placeholderManager is the server's own name for writers it does not know.

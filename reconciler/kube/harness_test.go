@@ -43,6 +43,8 @@ type world struct {
 	// allow, when set, may refuse a request of the daemon.
 	allow atomic.Pointer[func(*http.Request) error]
 	hints chan reconciler.Hint
+	// good is what was last applied, by object, as a worker knows it.
+	good sync.Map
 	// verification is the target's, from the next start on.
 	verification Verification
 }
@@ -108,6 +110,7 @@ func (w *world) start() {
 }
 
 func (w *world) restart() {
+	w.good.Clear()
 	w.t.Helper()
 	w.stop()
 	w.start()
@@ -161,10 +164,19 @@ func (w *world) try(ctx context.Context, items []sources.Item, change ...func(*r
 		Environment: w.name, Mode: environment.ModeApply, Drift: environment.Drift{Mode: mode}, Prune: true,
 		Reach: reconciler.Reach{Namespaces: []string{"*"}, Cluster: true}, Wanted: len(items) + 1000,
 	})
+	for i := range out.plan.Operations {
+		op := &out.plan.Operations[i]
+		if before, known := w.good.Load(op.Object); known && before.(*sources.Item).Digest != op.Item.Digest {
+			op.Before = before.(*sources.Item)
+		}
+	}
 	if len(out.plan.Active()) > 0 {
 		out.err = w.target.Apply(ctx, out.plan, func(o reconciler.Outcome) {
 			out.done[o.Operation.Object.String()] = o
 			out.order = append(out.order, o)
+			if item := o.Operation.Item; o.Err == nil && o.Deferred == "" {
+				w.good.Store(o.Operation.Object, &item)
+			}
 		})
 	}
 	return out, out.err

@@ -159,13 +159,15 @@ func (a *application) tryHook(ctx context.Context, op reconciler.Operation, n *n
 	}
 	running := err == nil && live.GetAnnotations()[annotationHookRun] == n.revision &&
 		live.GetAnnotations()[kubelive.AnnotationApplied] == n.plainDigest(op) && live.GetDeletionTimestamp() == nil
-	if !running {
+	if running {
+		n.ran = live.GetUID()
+	} else {
 		if err == nil && slices.Contains(n.directives.hookDelete, hookDeleteBefore) {
 			if err := a.clearHook(ctx, op, *n, live); err != nil {
 				return err
 			}
 		}
-		if err := a.startHook(ctx, op, *n); err != nil {
+		if err := a.startHook(ctx, op, n); err != nil {
 			return err
 		}
 	}
@@ -174,6 +176,9 @@ func (a *application) tryHook(ctx context.Context, op reconciler.Operation, n *n
 
 // clearHook deletes the object of an earlier run.
 func (a *application) clearHook(ctx context.Context, op reconciler.Operation, n note, live *unstructured.Unstructured) error {
+	if !kubelive.ProvenOurs(live, a.w.owner) {
+		return conflict(live, a.w.owner)
+	}
 	op.UID, n.version = string(live.GetUID()), live.GetResourceVersion()
 	a.t.cluster.Index.BeginWrite(op.Object)
 	if err := a.t.deleteExactly(ctx, a.w, op, n, metav1.DeletePropagationBackground); err != nil {
@@ -187,7 +192,8 @@ func (a *application) clearHook(ctx context.Context, op reconciler.Operation, n 
 	return nil
 }
 
-func (a *application) startHook(ctx context.Context, op reconciler.Operation, n note) error {
+// startHook makes the hook's object, and notes which it is.
+func (a *application) startHook(ctx context.Context, op reconciler.Operation, n *note) error {
 	body, err := bodyOf(op.Item, a.w.owner, n.plainDigest(op), "", "", annotationHookRun, n.revision)
 	if err != nil {
 		return err
@@ -199,6 +205,7 @@ func (a *application) startHook(ctx context.Context, op reconciler.Operation, n 
 		return err
 	}
 	a.t.cluster.Index.Wrote(op.Object, kubelive.BaselineOf(response, a.w.owner))
+	n.ran = response.GetUID()
 	return nil
 }
 
@@ -223,6 +230,8 @@ func (a *application) waitHook(ctx context.Context, op reconciler.Operation, n n
 			return nil // its TTL was shorter than our look
 		case apierrors.IsNotFound(err):
 			return hookFailure{"its object was deleted while it ran"}
+		case err == nil && live.GetUID() != n.ran:
+			return hookFailure{"its object was replaced by another while it ran"}
 		case err == nil:
 			done, failure := a.t.hookEnd(ctx, live)
 			if failure != "" {
@@ -294,11 +303,12 @@ func idOf(u *unstructured.Unstructured) sources.ID {
 	return sources.ID{Group: gvk.Group, Kind: gvk.Kind, Namespace: u.GetNamespace(), Name: u.GetName()}
 }
 
-// dropHook deletes the object of a hook that has ended; one that stays is deleted
-// before its next run.
+// dropHook deletes the object of a hook that has ended: the very one that was run,
+// and only while it is proven ours. What has taken its name since stays. One of
+// ours that stays is deleted before its next run.
 func (a *application) dropHook(ctx context.Context, op reconciler.Operation, n note) {
 	live, err := a.w.api(n.resource, op.Object).Get(ctx, op.Object.Name, metav1.GetOptions{})
-	if err != nil {
+	if err != nil || live.GetUID() != n.ran || !kubelive.ProvenOurs(live, a.w.owner) {
 		return
 	}
 	op.UID, n.version = string(live.GetUID()), live.GetResourceVersion()

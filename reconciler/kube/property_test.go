@@ -32,10 +32,9 @@ func TestAnyDesiredSetAfterAnyEdits(t *testing.T) {
 	w.foreign("outside", map[string]any{"by": "others"})
 	want := map[string]map[string]string{"first": {"k": "v"}}
 	for round := range rounds {
-		before := want
 		want = mutate(r, want)
 		items := w.items(manifests(want))
-		edits := w.meddle(r, before, want)
+		edits := w.meddle(r, want)
 		w.eventually(fmt.Sprintf("round %d, after %v, is as desired", round, edits), func() bool {
 			// Verified: the watch may still have to tell of what was just edited.
 			out := w.run(items, func(s *reconciler.Scope) { s.Verify = true })
@@ -90,20 +89,12 @@ func mutate(r *rand.Rand, want map[string]map[string]string) map[string]map[stri
 	return out
 }
 
-// meddle does what others do to objects that are wanted, and says what. Nobody's
-// memory of who owns a key outlives its managedFields: they are cleared only
-// where git drops no key of the object at the same time.
-func (w *world) meddle(r *rand.Rand, before, want map[string]map[string]string) (done []string) {
+// meddle does what others do to objects that are wanted, and says what.
+func (w *world) meddle(r *rand.Rand, want map[string]map[string]string) (done []string) {
 	api := w.objects.Resource(cms).Namespace(w.namespace)
 	for name := range want {
 		if !w.exists(cms, name) {
 			continue
-		}
-		dropped := false
-		for k := range before[name] {
-			if _, kept := want[name][k]; !kept {
-				dropped = true
-			}
 		}
 		what, patch := "", ""
 		switch r.IntN(7) {
@@ -116,9 +107,6 @@ func (w *world) meddle(r *rand.Rand, before, want map[string]map[string]string) 
 		case 3:
 			what, patch = "remove our label", `{"metadata":{"labels":{"holdfast.dev/environment":null}}}`
 		case 4:
-			if dropped {
-				continue
-			}
 			what, patch = "clear managedFields", `{"metadata":{"managedFields":[{}]}}`
 		case 5:
 			what = "delete"

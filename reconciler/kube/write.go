@@ -69,7 +69,10 @@ func (t *Target) update(ctx context.Context, w writer, op reconciler.Operation, 
 		t.cluster.Index.EndWrite(op.Object)
 		return failed(op, err)
 	}
-	response = t.dropPlaceholder(ctx, w, n.resource, op.Object, response)
+	if response, err = t.reclaim(ctx, w, op, n, n.live, response); err != nil {
+		t.cluster.Index.EndWrite(op.Object)
+		return failed(op, err)
+	}
 	t.cluster.Index.Wrote(op.Object, kubelive.BaselineOf(response, w.owner))
 	return reconciler.Outcome{Operation: op}
 }
@@ -123,11 +126,13 @@ func (t *Target) correctOnce(ctx context.Context, w writer, op reconciler.Operat
 			response = t.dropRepair(ctx, w, op, n, response)
 		}
 	}
+	if err == nil {
+		response, err = t.reclaim(ctx, w, op, n, live, response)
+	}
 	if err != nil {
 		t.cluster.Index.EndWrite(op.Object)
 		return reconciler.Outcome{}, err
 	}
-	response = t.dropPlaceholder(ctx, w, n.resource, op.Object, response)
 	t.cluster.Index.Wrote(op.Object, kubelive.BaselineOf(response, w.owner))
 	return t.corrected(op, live, response, w.owner), nil
 }
