@@ -23,7 +23,9 @@ const (
 // DeliveryQuery chooses what is measured: deployments from Since until Until.
 type DeliveryQuery struct {
 	// Environment, when empty, is all of them, without their single deployments.
-	Environment  string
+	Environment string
+	// Among, when not nil, are patterns of the environments that may be told of.
+	Among        []string
 	Since, Until time.Time
 }
 
@@ -149,6 +151,7 @@ func (l *Ledger) deployments(ctx context.Context, q DeliveryQuery, out *Delivery
 	var w where
 	w.add("written > 0 AND revision <> ''")
 	w.add("finished <= ?", q.Until.UnixNano())
+	w.among(q.Among)
 	if q.Environment != "" {
 		w.add("environment = ?", q.Environment)
 	}
@@ -198,6 +201,7 @@ func apart(runs []Deployment) []Deployment {
 
 func (l *Ledger) verdicts(ctx context.Context, q DeliveryQuery, out *Delivery) (map[string][]verdictRow, error) {
 	var w where
+	w.among(q.Among)
 	if q.Environment != "" {
 		w.add("environment = ?", q.Environment)
 	}

@@ -93,12 +93,26 @@ func (w *where) among(patterns []string) {
 	if patterns == nil {
 		return
 	}
-	condition, args := "0", []any{}
+	// Names are a list: there may be more of them than an expression may be deep.
+	var names []string
+	globs, args := "", []any{}
 	for _, p := range patterns {
-		condition += " OR environment GLOB ?"
-		args = append(args, p)
+		if strings.ContainsAny(p, `*?[\`) {
+			globs += " OR environment GLOB ?"
+			args = append(args, p)
+		} else {
+			names = append(names, p)
+		}
 	}
-	w.add("("+condition+")", args...)
+	condition := "0"
+	if len(names) > 0 {
+		condition = "environment IN (?" + strings.Repeat(", ?", len(names)-1) + ")"
+	}
+	list := make([]any, len(names), len(names)+len(args))
+	for i, name := range names {
+		list[i] = name
+	}
+	w.add("("+condition+globs+")", append(list, args...)...)
 }
 
 // before reads a cursor.

@@ -28,6 +28,8 @@ var ErrSlow = errors.New("adding up the ledger takes too long")
 type SeriesQuery struct {
 	// Environment, when empty, is all of them.
 	Environment string
+	// Among, when not nil, are patterns of the environments that may be told of.
+	Among []string
 	// Since and Until are the time that is cut into Buckets equal parts.
 	Since, Until time.Time
 	Buckets      int
@@ -133,6 +135,7 @@ func (s *seriesReader) rows(table, at, columns string, more string) (string, []a
 	var w where
 	w.add(at+" >= ?", s.query.Since.UnixNano())
 	w.add(at+" < ?", s.query.Until.UnixNano())
+	w.among(s.query.Among)
 	if s.query.Environment != "" {
 		w.add("environment = ?", s.query.Environment)
 	}

@@ -42,7 +42,7 @@ func (s *Server) series(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	since, until := s.backFrom(q, seriesSpan)
-	out, err := s.opts.Ledger.Series(r.Context(), ledger.SeriesQuery{Environment: environment, Since: since, Until: until, Buckets: buckets})
+	out, err := s.opts.Ledger.Series(r.Context(), ledger.SeriesQuery{Environment: environment, Among: callerOf(r).among(), Since: since, Until: until, Buckets: buckets})
 	answer(w, r, out, err)
 }
 
@@ -66,6 +66,6 @@ func (s *Server) delivery(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	since, until := s.backFrom(q, deliverySpan)
-	out, err := s.opts.Ledger.Delivery(r.Context(), ledger.DeliveryQuery{Environment: environment, Since: since, Until: until})
+	out, err := s.opts.Ledger.Delivery(r.Context(), ledger.DeliveryQuery{Environment: environment, Among: callerOf(r).among(), Since: since, Until: until})
 	answer(w, r, out, err)
 }

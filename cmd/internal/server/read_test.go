@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
+	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 // guest may read shop-* and nothing else.
@@ -141,4 +143,39 @@ func TestEventsTellNothingOfAnEnvironmentThatACallerMayNotKnow(t *testing.T) {
 		}
 	}
 	t.Error("what may be known did not come")
+}
+
+// TestMeasuresCountNothingOfAnEnvironmentThatACallerMayNotKnow: sums tell, too.
+func TestMeasuresCountNothingOfAnEnvironmentThatACallerMayNotKnow(t *testing.T) {
+	l := recorded(t)
+	for _, name := range []string{"shop-a", "hidden"} {
+		run := pastRun("run-"+name, name, time.Hour)
+		run.Revision = sources.Revision{ID: "c-" + name, Time: now.Add(-2 * time.Hour)}
+		l.RunEnded(run)
+	}
+	flushed(t, l)
+	routes := testServer(newFake("shop-a", "hidden"), Options{Ledger: l}).routes()
+	// As an account of a cluster has it: names, and many.
+	named := caller{name: "named", grants: []Grant{{Role: RoleRead, Environments: []string{"shop-a"}}}}
+	for i := range 2000 {
+		named.grants[0].Environments = append(named.grants[0].Environments, fmt.Sprintf("other-%d", i))
+	}
+	for _, tt := range []struct {
+		who  caller
+		want int
+	}{{caller{}, 2}, {guest, 1}, {named, 1}} {
+		delivery := decode[ledger.Delivery](t, ask(t, as(tt.who, routes), "GET", api.PathDelivery))
+		if delivery.All.Deployments != tt.want || len(delivery.Environments) != tt.want {
+			t.Errorf("%q is told of %+v", tt.who.name, delivery)
+		}
+		runs := 0
+		for _, b := range decode[ledger.Series](t, ask(t, as(tt.who, routes), "GET", api.PathSeries)).Buckets {
+			for _, n := range b.Runs {
+				runs += n
+			}
+		}
+		if runs != tt.want {
+			t.Errorf("%q is told of %d runs over time", tt.who.name, runs)
+		}
+	}
 }
