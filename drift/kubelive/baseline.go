@@ -34,7 +34,8 @@ type baselineRecord struct {
 	Baseline Baseline
 }
 
-// formatVersion changes when what a digest covers does.
+// formatVersion changes when what a digest covers does, unless an older one costs
+// its object no more than the look that a lost one does.
 const formatVersion = 2
 
 // Load reads the baselines. A file that is missing, damaged or of another format

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"hash"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -59,8 +60,10 @@ func hashSet(h hash.Hash, set fieldSet) {
 
 // digestMeta is over what a foreign hand may change in metadata without taking
 // a field from us: label values, finalizers, owner references, a pending
-// deletion, and our annotation.
-func digestMeta(m metav1.Object) Digest {
+// deletion, our annotation, and the values of annotations that are ours: admission
+// rewrites these during another's write without a trace in the generation or in
+// who owns them.
+func digestMeta(m metav1.Object, owned fieldSet) Digest {
 	h := sha256.New()
 	labels := m.GetLabels()
 	keys := make([]string, 0, len(labels))
@@ -84,6 +87,12 @@ func digestMeta(m metav1.Object) Digest {
 		put(h, "deleting")
 	}
 	put(h, m.GetAnnotations()[AnnotationApplied])
+	for _, field := range owned["f:metadata"]["f:annotations"].children() {
+		if key := strings.TrimPrefix(field, "f:"); key != AnnotationApplied {
+			put(h, key)
+			put(h, m.GetAnnotations()[key])
+		}
+	}
 	return sum(h)
 }
 
@@ -185,9 +194,8 @@ func recordOf(m metav1.Object) Record {
 	r := Record{
 		UID: m.GetUID(), ResourceVersion: m.GetResourceVersion(), Generation: m.GetGeneration(),
 		Environment: labels[LabelEnvironment], PartOf: labels[LabelPartOf],
-		Applied: m.GetAnnotations()[AnnotationApplied],
-		Meta:    digestMeta(m), Controlled: metav1.GetControllerOf(m) != nil,
-		Deleting: m.GetDeletionTimestamp() != nil,
+		Applied:    m.GetAnnotations()[AnnotationApplied],
+		Controlled: metav1.GetControllerOf(m) != nil, Deleting: m.GetDeletionTimestamp() != nil,
 	}
 	if at := m.GetDeletionTimestamp(); at != nil {
 		r.DeletingSince = at.Unix()
@@ -197,6 +205,7 @@ func recordOf(m metav1.Object) Record {
 	}
 	entry := ownEntry(m.GetManagedFields(), managerOf(r.PartOf))
 	set, err := entryFields(entry)
+	r.Meta = digestMeta(m, set)
 	if entry == nil || err != nil {
 		return r
 	}

@@ -179,6 +179,8 @@ type stream struct {
 	errSince time.Time
 	ended    bool
 	giveUp   context.CancelFunc
+	// optional: there is no use in trying on without the right either.
+	optional bool
 	// failed is closed and replaced whenever lastErr is set, to wake waiters.
 	failed chan struct{}
 }
@@ -290,7 +292,7 @@ func (s *stream) note(err error) {
 			s.errSince = time.Now()
 		}
 		s.lastErr = fmt.Errorf("watch %s: %w", s.name(), err)
-		if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+		if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) || s.optional && apierrors.IsForbidden(err) {
 			s.ended = true
 			s.giveUp()
 		}

@@ -136,6 +136,9 @@ func (t *Target) noteKinds(scope reconciler.Scope, resources map[schema.GroupKin
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(t.kinds) == 0 {
+		defer wake(t.reactions.used)
+	}
 	t.kinds[scope.Environment] = used
 }
 

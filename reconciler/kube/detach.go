@@ -157,5 +157,6 @@ func (t *Target) dropParent(ctx context.Context, environment string) error {
 	delete(t.parents, environment)
 	delete(t.settled, environment)
 	delete(t.kinds, environment)
+	wake(t.reactions.used)
 	return nil
 }

@@ -47,6 +47,9 @@ type world struct {
 	good sync.Map
 	// verification is the target's, from the next start on.
 	verification Verification
+	// failures are what the target told where nobody waits for an answer.
+	mu       sync.Mutex
+	failures []string
 }
 
 var worlds atomic.Int64
@@ -90,7 +93,7 @@ func (w *world) start() {
 	target, err := Open(Options{
 		Name: "test", Config: config, StateNamespace: w.namespace, Namespaces: nil, Installation: "test",
 		Version: "test", Baselines: filepath.Join(w.dir, "baselines"), Key: make([]byte, 32),
-		Failed: func(err error) { w.t.Log(err) }, Verification: w.verification,
+		Failed: w.failed, Verification: w.verification,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -107,6 +110,13 @@ func (w *world) start() {
 	}()
 	w.target = target
 	w.stop = sync.OnceFunc(func() { cancel(); <-done })
+}
+
+func (w *world) failed(err error) {
+	w.t.Log(err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures = append(w.failures, err.Error())
 }
 
 func (w *world) restart() {

@@ -87,6 +87,7 @@ type Target struct {
 	// verified is when a verification last saw everything, doubted what they found.
 	verified time.Time
 	doubted  int
+	pacer    pacer
 	// told are the problems that were told already, by what they are about.
 	told map[string]string
 
@@ -101,6 +102,8 @@ type Target struct {
 	// others add.
 	announcer *announcer
 	surveys   *surveys
+	// reactions are changes of definitions and admission.
+	reactions *reactions
 }
 
 // FieldManager is the manager of what belongs to no environment: parents.
@@ -121,7 +124,7 @@ func Open(o Options) (*Target, error) {
 		states:  states{objects: map[string]*unstructured.Unstructured{}},
 		parents: map[string]*parent{}, settled: map[string]settled{}, kinds: map[string]map[schema.GroupKind]bool{},
 		identities: map[string]string{}, clients: map[string]dynamic.Interface{}, yields: map[sources.ID][]string{},
-		told: map[string]string{}, conflicts: map[string]environment.Conflicts{}, health: newHealth(), announcer: newAnnouncer(), surveys: newSurveys(),
+		told: map[string]string{}, conflicts: map[string]environment.Conflicts{}, health: newHealth(), announcer: newAnnouncer(), surveys: newSurveys(), reactions: newReactions(),
 	}
 	cluster, err := kubelive.Open(kubelive.Options{
 		Config: config, Namespaces: o.Namespaces, Changed: t.hint, Failed: o.Failed,
@@ -174,6 +177,7 @@ func (t *Target) Watch(ctx context.Context, changed func(reconciler.Hint)) error
 	all.Go(func() { t.diagnose(ctx) })
 	all.Go(func() { t.announce(ctx) })
 	all.Go(func() { t.keepVerifying(ctx) })
+	all.Go(func() { t.react(ctx) })
 	return t.cluster.Run(ctx)
 }
 

@@ -16,7 +16,7 @@ import (
 // though the index had called it clean.
 func TestVerificationTrustsNoWatch(t *testing.T) {
 	w := newWorld(t)
-	w.verification = Verification{Interval: time.Hour, RequestsPerMinute: 60_000}
+	w.verification = Verification{Interval: time.Hour, RequestsPerMinute: 60_000, after: time.Hour}
 	w.restart()
 	items := w.items("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: NS}\ndata: {k: v}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: NS}\nspec: {ports: [{port: 80}]}\n")
 	w.run(items)
