@@ -342,6 +342,7 @@ func (b *board) drifting(t *testing.T) {
 
 // readsWithoutScript: all can be read, and forms work.
 func (b *board) readsWithoutScript(t *testing.T) {
+	b.drifting(t)
 	p := b.open(t, operatorToken, browser.View{NoScript: true})
 	for _, page := range []struct{ address, want string }{
 		{"/", "drifted"}, {"/environments/prod", "kubectl-edit"}, {"/environments/broken", "broken/config.yaml"}, {"/drift", "1.8.3-hotfix"},

@@ -225,10 +225,25 @@ func Eval[T any](p *Page, expression string) T {
 	return get(p, "evaluate "+expression[:min(len(expression), 200)], chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
-// Text is what is to be read in the page.
+// Text is what is to be read in the page, also if that is loaded again meanwhile,
+// as pages without scripts do by themselves.
 func (p *Page) Text() string {
 	p.t.Helper()
-	return get(p, "read the page", chromedp.Text(chromedp.CSS("body")))
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("document.body.innerText"))
+		if err == nil {
+			return text
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			p.t.Fatalf("read the page: %v", err)
+		}
+	}
 }
 
 // Until waits until an expression of JavaScript is true, also over a page that is
