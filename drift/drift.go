@@ -79,7 +79,25 @@ type Change struct {
 	Subresource string `json:"subresource,omitempty"`
 	// Time is when that manager last wrote, where the server says so.
 	Time time.Time `json:"time,omitzero"`
+	// Line is where the files say it, and who wrote that; nil where that was not
+	// asked for, or is not known.
+	Line *Line `json:"line,omitempty"`
 }
+
+// Line is a line of the file that an episode's Origin names, at its Commit.
+type Line struct {
+	Number int `json:"number"`
+	// Commit is the one that last changed the line. Where that cannot be said it is
+	// the one in force, and Unsure says why.
+	Commit  string    `json:"commit"`
+	Author  string    `json:"author,omitempty"`
+	Time    time.Time `json:"time,omitzero"`
+	Subject string    `json:"subject,omitempty"`
+	Unsure  string    `json:"unsure,omitempty"`
+}
+
+// Short is the commit as people write it.
+func (l Line) Short() string { return l.Commit[:min(7, len(l.Commit))] }
 
 // Foreign reports whether a class is of what others added: it is told where that is
 // asked for, is never put back, and is no drift of what git says.

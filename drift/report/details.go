@@ -26,6 +26,7 @@ func Details(r drift.Report, e drift.Episode) []Detail {
 	add("target", e.Target)
 	for _, c := range e.Changes {
 		add(fieldName(c), fieldText(c))
+		add(fieldName(c)+" written", lineText(c.Line))
 	}
 	if e.Person != nil {
 		add("person", e.Person.String())
@@ -77,6 +78,17 @@ func fieldText(c drift.Change) string {
 		text += "; " + ruled(c.Severity, c.SeverityRule)
 	}
 	return text
+}
+
+// lineText is on which line git says it, and who wrote that.
+func lineText(l *drift.Line) string {
+	switch {
+	case l == nil:
+		return ""
+	case l.Unsure != "":
+		return fmt.Sprintf("on line %d, by whom is not known: %s", l.Number, l.Unsure)
+	}
+	return fmt.Sprintf("on line %d by %s at %s in %s: %s", l.Number, l.Author, moment(l.Time), l.Commit, short(l.Subject))
 }
 
 func ruled(s drift.Severity, rule string) string {

@@ -226,6 +226,7 @@ var csvHeader = []string{
 	"id", "environment", "target", "object", "class", "field", "git", "applied", "live", "manager", "operation", "subresource", "written",
 	"person", "file", "line", "commit", "author", "first seen", "last seen", "ended", "age seconds", "occurrences", "severity", "severity rule", "cause",
 	"state", "fate", "next", "decision", "decided by", "decision until", "detector", "detector as of",
+	"value line", "line commit", "line author", "line time",
 }
 
 func asCSV(w io.Writer, r drift.Report) error {
@@ -265,13 +266,20 @@ func csvRow(r drift.Report, e drift.Episode, c drift.Change) []string {
 	if e.Decision != nil {
 		decision = *e.Decision
 	}
+	number, line := "", drift.Line{}
+	if c.Line != nil {
+		number = strconv.Itoa(c.Line.Number)
+		if c.Line.Unsure == "" {
+			line = *c.Line
+		}
+	}
 	detector := detectorOf(r, e.Environment)
 	cells := []string{
 		e.ID, e.Environment, e.Target, e.Object.String(), string(e.Class), c.Path, git, c.Desired.String(), c.Live.String(), c.Manager, c.Operation,
 		c.Subresource, stamp(c.Time), person, e.Origin.File, strconv.Itoa(e.Origin.Line), e.Commit, e.Author, stamp(e.FirstSeen), stamp(e.LastSeen),
 		stamp(e.Ended), strconv.FormatInt(int64(ageOf(r, e).Seconds()), 10), strconv.Itoa(e.Occurrences), string(c.Severity), c.SeverityRule,
 		string(e.Cause), string(e.State), string(e.Fate), e.Next, decision.Reason, decision.Author, stamp(decision.Until),
-		string(detector.Sight), stamp(detector.AsOf),
+		string(detector.Sight), stamp(detector.AsOf), number, line.Commit, line.Author, stamp(line.Time),
 	}
 	for i, cell := range cells {
 		cells[i] = harmless(cell)

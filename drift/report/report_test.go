@@ -120,6 +120,7 @@ func TestEveryFormatCarriesAllThatIsKnown(t *testing.T) {
 			Changes: []drift.Change{{
 				Path: ".data.x", Git: &git, Desired: drift.NewValue("as-applied", false), Live: drift.NewValue("as-live", false), Manager: "kubectl-edit",
 				Operation: "Update", Subresource: "scale", Time: now.Add(-2 * time.Hour), Severity: drift.High, SeverityRule: "own rule",
+				Line: &drift.Line{Number: 33, Commit: "fedcba", Author: "Wanda", Time: now.Add(-4 * time.Hour), Subject: "Scale"},
 			}, {Path: ".data.y", Desired: drift.NewValue("sentinel", true), Live: drift.NewValue("sentinel", true), Manager: drift.Unknown}},
 			Origin: sources.Origin{File: "prod/a.yaml", Line: 31}, Commit: "abcdef", Author: "Ann", Severity: drift.High, SeverityRule: "own rule",
 			Person: &drift.Person{User: "bob"}, State: drift.Open, FirstSeen: now.Add(-time.Hour), LastSeen: now.Add(-time.Minute), Occurrences: 42,
@@ -137,7 +138,7 @@ func TestEveryFormatCarriesAllThatIsKnown(t *testing.T) {
 		for _, part := range []string{
 			"e7", "prod", "east", "ConfigMap/shop/a", "changed", ".data.x", "in-git", "as-applied", "as-live", "kubectl-edit", "Update", "scale", "10:00:00", "high", "own rule",
 			"prod/a.yaml", "31", "abcdef", "Ann", "bob", "manual", "open", "11:00:00", "11:59:00", "42", "stays for now", "carla", "known since May", "13:00:00",
-			"fresh", "11:57:00", "Secret/late", "interrupted-run", "is retried", drift.Masked,
+			"33", "fedcba", "Wanda", "08:00:00", "fresh", "11:57:00", "Secret/late", "interrupted-run", "is retried", drift.Masked,
 		} {
 			if !strings.Contains(got, part) {
 				t.Errorf("%s lacks %q:\n%s", format, part, got)

@@ -22,8 +22,8 @@ import (
 type Place struct {
 	Path string
 	Line int
-	// Find, when not nil, says by the file's content which line is meant, Line
-	// otherwise. It must not keep the content.
+	// Find, when not nil, says by the file's content which line is meant; 0 is none.
+	// It must not keep the content.
 	Find func(content []byte) int
 }
 
@@ -234,9 +234,7 @@ func begin(o *objects, commit, root plumbing.Hash, p Place) *trace {
 		return t
 	}
 	if p.Find != nil {
-		if n := p.Find(content); n > 0 {
-			t.asked = n
-		}
+		t.asked = p.Find(content)
 	}
 	t.blob, t.at, t.size = blob, t.asked-1, int64(len(content))
 	if t.at < 0 || t.at >= len(splitLines(content)) {

@@ -154,6 +154,8 @@ type DriftQuery struct {
 	Severity, Class, Manager, Kind string
 	// Labels are of the environments' specs, each "name" or "name=value".
 	Labels []string
+	// Blame looks up who wrote the lines that desired values come from.
+	Blame bool
 }
 
 // Drift is what drifted.
@@ -167,6 +169,9 @@ func (c *Client) Drift(ctx context.Context, q DriftQuery) (reconciler.Report, er
 	}
 	if q.Since > 0 {
 		query.Set("since", q.Since.String())
+	}
+	if q.Blame {
+		query.Set("blame", "true")
 	}
 	set(query, "severity", q.Severity)
 	set(query, "class", q.Class)

@@ -36,6 +36,9 @@ over is only counted without it. Values of secrets are masked.
 With --since or --group-by, it also adds up what is on record: how long drift went
 unnoticed and how long it lasted, and who and what drifts most.
 
+--blame adds the line of the file that each desired value comes from and the
+commit that last changed it, for up to 20 lines; it is looked up in the history.
+
 The verbs below decide about single drifts.
 
 Where a spec asks for it, what others added to objects, or beside them, is listed,
@@ -44,7 +47,7 @@ too. That is no drift.
 Ends with 2 when any drift is open, and with 1 when none is but of an environment
 nothing can be said.
 ` + connectHelp + exitHelp,
-		Example: "  holdfast drift\n  holdfast drift prod --open --expand\n  holdfast drift --severity high --label team=shop\n  holdfast drift --since 1h -o json\n  holdfast drift -o html > drift.html\n  holdfast drift --since 7d --group-by manager\n  holdfast drift accept prod Deployment/shop/web --for 72h --reason 'known, ticket 4711'",
+		Example: "  holdfast drift\n  holdfast drift prod --open --expand\n  holdfast drift prod --open --blame\n  holdfast drift --severity high --label team=shop\n  holdfast drift --since 1h -o json\n  holdfast drift -o html > drift.html\n  holdfast drift --since 7d --group-by manager\n  holdfast drift accept prod Deployment/shop/web --for 72h --reason 'known, ticket 4711'",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.checkFormat(report.Formats...); err != nil {
@@ -72,7 +75,11 @@ nothing can be said.
 			if c.Flags().Changed("since") || group != "" {
 				return a.driftSummed(c.Context(), client, q, ledger.Grouping(group), found)
 			}
-			if err := a.print(found, func(w io.Writer) { a.driftTable(w, found, expand) }); err != nil {
+			if err := a.print(found, func(w io.Writer) {
+				if a.driftTable(w, found, expand); q.Blame {
+					a.driftLines(w, found)
+				}
+			}); err != nil {
 				return failed(err)
 			}
 			return exit(driftCode(found))
@@ -86,6 +93,7 @@ nothing can be said.
 	c.Flags().StringVar(&q.Manager, "manager", "", "only what this field manager or person did")
 	c.Flags().StringVar(&q.Kind, "kind", "", "only of objects of a kind, as in Deployment or Deployment.apps")
 	c.Flags().StringArrayVar(&q.Labels, "label", nil, "only of environments with a label, as in team or team=shop; may be given several times")
+	c.Flags().BoolVar(&q.Blame, "blame", false, "look up who wrote the lines that the desired values come from")
 	c.Flags().StringVar(&group, "group-by", "", "add up by cause, manager, environment or kind")
 	a.addFormat(c, report.Formats...)
 	a.addConnect(c)

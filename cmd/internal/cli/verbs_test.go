@@ -360,3 +360,27 @@ func TestTokensComeFromFileOrEnvironment(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestDriftSaysWhoWroteTheLines(t *testing.T) {
+	e := drift.Episode{
+		Environment: "prod", Object: sources.ID{Group: "apps", Kind: "Deployment", Namespace: "shop", Name: "web"}, Class: drift.Changed, State: drift.Open,
+		FirstSeen: time.Now(), Origin: sources.Origin{File: "prod/web.yaml", Line: 2},
+		Changes: []drift.Change{
+			{Path: ".spec.replicas", Line: &drift.Line{Number: 7, Commit: strings.Repeat("ab", 20), Author: "Ada\x1b[31m", Subject: "Scale down", Time: time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)}},
+			{Path: ".spec.paused", Line: &drift.Line{Number: 9, Commit: strings.Repeat("cd", 20), Author: "Eve", Unsure: "the server is away"}},
+		},
+	}
+	report := reconciler.Report{Episodes: []drift.Episode{e}}
+	code, out, _ := holdfast(t, values{report: report}, "drift", "--blame")
+	for _, part := range []string{"prod/web.yaml:7", "Ada", "2026-04-01", "abababa", "Scale down", "prod/web.yaml:9", "not known", "the server is away"} {
+		if !strings.Contains(out, part) {
+			t.Errorf("no %q in:\n%s", part, out)
+		}
+	}
+	if code != exitChanges || strings.Contains(out, "\x1b") || strings.Contains(out, "Eve") {
+		t.Errorf("code %d, or too much said:\n%s", code, out)
+	}
+	if _, out, _ := holdfast(t, values{report: report}, "drift"); strings.Contains(out, "Scale down") {
+		t.Errorf("who wrote lines is told unasked:\n%s", out)
+	}
+}

@@ -68,6 +68,8 @@ type daemon struct {
 	// resyncToo says that a resync was asked for with it.
 	reloads   chan struct{}
 	resyncToo atomic.Bool
+	// blames are who wrote lines that were asked about.
+	blames *blames
 }
 
 // Run runs Holdfast until ctx ends, then stops it in good order. It fails if the
@@ -81,7 +83,7 @@ func Run(ctx context.Context, o Options) error {
 	defer lock.Close()
 	frugal()
 	sweepMirrors(o.Config, o.Logger)
-	d := &daemon{opts: o, log: o.Logger, book: drift.NewBook(), people: audit.NewJoiner(), reloads: make(chan struct{}, 1)}
+	d := &daemon{opts: o, log: o.Logger, book: drift.NewBook(), people: audit.NewJoiner(), reloads: make(chan struct{}, 1), blames: newBlames()}
 	stop := d.keepRecord(ctx)
 	defer stop()
 	d.metrics = newMetrics(d.Environments, d.ledger.Stats)
@@ -116,7 +118,7 @@ func Run(ctx context.Context, o Options) error {
 func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	options := server.Options{
 		Engine: d, Decider: d, Planner: d, Drifts: d, Audit: d, AuditTokenFile: d.opts.Config.Audit.TokenFile, Sources: d, Ledger: d.ledger, Ready: d.ready, Metrics: d.metrics.handler(), Logger: d.log,
-		Version: d.opts.Version, Webhooks: d.webhooks(), Notifications: d, Events: d.events, Lists: d, Links: d, Started: time.Now(),
+		Version: d.opts.Version, Webhooks: d.webhooks(), Notifications: d, Events: d.events, Lists: d, Blamer: d, Links: d, Started: time.Now(),
 	}
 	if err := d.admit(&options); err != nil {
 		return errors.Join(err, tcp.Close(), socket.Close())

@@ -40,6 +40,10 @@ func (s *Server) driftReport(r *http.Request, f reconciler.Filter) (reconciler.R
 	if f.OpenOnly, err = flag(query, "open"); err != nil {
 		return reconciler.Report{}, err
 	}
+	blame, err := flag(query, "blame")
+	if err != nil {
+		return reconciler.Report{}, err
+	}
 	since, err := duration(query.Get("since"), "since")
 	if err == nil {
 		err = selectionWords(query)
@@ -58,7 +62,24 @@ func (s *Server) driftReport(r *http.Request, f reconciler.Filter) (reconciler.R
 	}
 	report.Episodes, report.Next, err = page(query, report.Episodes, 0, func(e drift.Episode) string { return e.ID })
 	report.Episodes = orEmpty(report.Episodes)
+	if blame && err == nil {
+		report.Episodes = s.blamed(r.Context(), report.Episodes)
+	}
 	return report, err
+}
+
+// Blamer knows who wrote the lines that desired values come from.
+type Blamer interface {
+	// Blame gives the episodes with what can be found out of it in a moment. It
+	// changes nothing of what it is given.
+	Blame(ctx context.Context, episodes []drift.Episode) []drift.Episode
+}
+
+func (s *Server) blamed(ctx context.Context, episodes []drift.Episode) []drift.Episode {
+	if s.opts.Blamer == nil || len(episodes) == 0 {
+		return episodes
+	}
+	return s.opts.Blamer.Blame(ctx, episodes)
 }
 
 // selection is what of a report is asked for.

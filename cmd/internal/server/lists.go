@@ -354,6 +354,7 @@ func (s *Server) driftOf(w http.ResponseWriter, r *http.Request) {
 	if s.opts.Ledger != nil {
 		s.addHistory(r.Context(), &out)
 	}
+	out.Episode = s.blamed(r.Context(), []drift.Episode{e})[0]
 	writeJSON(w, r, http.StatusOK, out)
 }
 

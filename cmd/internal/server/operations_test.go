@@ -35,6 +35,7 @@ func (o operation) id() string {
 // queries say what parameters mean.
 var queries = map[string]string{
 	"after":       "id of the event or answer seen last; the header Last-Event-ID comes first",
+	"blame":       "also look up who wrote the lines that desired values come from",
 	"buckets":     "into how many equal parts the time is cut, up to 500",
 	"approve":     "hash of the plan whose held operations are to be carried out",
 	"before":      "another word for page",
@@ -83,8 +84,8 @@ var operations = []operation{
 	{method: "GET", path: api.PathOpenAPI, summary: "This document", answer: of[map[string]any]()},
 	{method: "GET", tagged: true, path: api.PathEnvironments, summary: "How all environments stand", query: append([]string{"source", "target", "sync", "health", "label", "name"}, pagedQuery...), answer: of[api.Environments]()},
 	{method: "GET", tagged: true, path: inEnvironment, summary: "How one environment stands", answer: of[reconciler.Status]()},
-	{method: "GET", tagged: true, path: inEnvironment + "/drift", summary: "What drifted in an environment", query: append([]string{"open", "since", "severity", "class", "manager", "kind", "label", "group", "expand"}, pagedQuery...), answer: of[reconciler.Report]()},
-	{method: "GET", tagged: true, path: api.PathDrift, summary: "What drifted", query: append([]string{"open", "since", "severity", "class", "manager", "kind", "label", "group", "expand"}, pagedQuery...), answer: of[reconciler.Report]()},
+	{method: "GET", tagged: true, path: inEnvironment + "/drift", summary: "What drifted in an environment", query: append([]string{"open", "since", "severity", "class", "manager", "kind", "label", "group", "expand", "blame"}, pagedQuery...), answer: of[reconciler.Report]()},
+	{method: "GET", tagged: true, path: api.PathDrift, summary: "What drifted", query: append([]string{"open", "since", "severity", "class", "manager", "kind", "label", "group", "expand", "blame"}, pagedQuery...), answer: of[reconciler.Report]()},
 	{method: "POST", path: inEnvironment + "/resync", summary: "Fetch and reconcile one environment", query: resyncQuery, body: of[api.ResyncRequest](), answer: of[api.Receipts](), later: true},
 	{method: "POST", path: api.PathResync, summary: "Fetch and reconcile several environments, or all", query: append([]string{"environment"}, resyncQuery...), body: of[api.ResyncRequest](), answer: of[api.Receipts](), later: true},
 	{method: "GET", path: api.PathLastResync, summary: "Receipts of the newest resync", answer: of[api.Receipts]()},

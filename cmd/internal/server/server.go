@@ -68,6 +68,8 @@ type Options struct {
 	// Lists serves objects, targets and what people decided; nil means that there
 	// are none.
 	Lists Lists
+	// Blamer knows who wrote lines; nil knows of none.
+	Blamer Blamer
 	// Started is when the daemon was.
 	Started time.Time
 	// Events are what changes; nil means that nobody is told.
