@@ -148,6 +148,9 @@ func (w *worker) logRun(r Run) {
 	case Failed, Partial:
 		event = w.log.Error().Err(errors.New(r.Errors.Error()))
 	}
+	if r.Trace != "" {
+		event = event.Str("trace", r.Trace)
+	}
 	event.Str("run", r.ID).Str("result", string(r.Result)).Str("revision", r.Revision.Short()).
 		Stringer("reason", r.Trigger.Reason).Str("actor", r.Trigger.Actor).
 		Int("created", r.Counts.Created).Int("updated", r.Counts.Updated).Int("corrected", r.Counts.Corrected).

@@ -36,6 +36,9 @@ func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
 	if driver == nil || len(want) == 0 || standsBy(driver) != nil {
 		return
 	}
+	w.recording = w.recorder()
+	defer func() { w.recording = nil }()
+	began := w.recording.now()
 	c, err := w.choose(ctx, driver, a, Trigger{})
 	var ops []Operation
 	if err == nil {
@@ -49,8 +52,9 @@ func (w *worker) correct(ctx context.Context, hints map[sources.ID]Hint) {
 	policy := w.policy(a, "")
 	policy.Partial, policy.Gates = true, c.gates
 	policy.Accepted, _ = c.state.accepted(time.Now())
-	out := Run{}
+	out, read := Run{}, w.recording.now()
 	w.carryOut(ctx, driver, a, NewPlan(ops, policy), &out, seen)
+	w.traceCorrection(a.Spec.Target, seen, began, read, &out, w.recording)
 	w.scrub(&out)
 	if len(out.Errors) > 0 && ctx.Err() == nil {
 		w.log.Error().Err(out.Errors).Msg("drift could not be corrected")

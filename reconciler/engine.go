@@ -64,7 +64,9 @@ type Options struct {
 	// where none can be had.
 	At       func(ctx context.Context, source, environment, revision string) (Assignment, error)
 	Observer Observer
-	Log      zerolog.Logger
+	// Tracer follows runs and corrections; nil, as is usual, does not.
+	Tracer Tracer
+	Log    zerolog.Logger
 	// Book keeps the episodes; nil for a new one.
 	Book *drift.Book
 	// Timeouts of a run's phases; zero has a default.

@@ -17,6 +17,7 @@ import (
 func (w *worker) run(ctx context.Context, h *handle) {
 	started := time.Now()
 	w.setRunning(&h.run, started)
+	w.recording = w.recorder()
 	fetchErr := w.refresh(ctx, h.run.Trigger)
 	// What the refresh itself triggered is answered by this run.
 	absorbed := w.box.takePoll()
@@ -41,6 +42,7 @@ func (w *worker) finishRun(h, absorbed *handle, out Run, started time.Time, head
 	}
 	out.Started, out.Finished = started, time.Now()
 	out.Seconds = out.Finished.Sub(started).Seconds()
+	w.traceRun(&out, h.run)
 	w.conclude(&out, h.run, own)
 	w.finish(h, out)
 	if absorbed != nil {
@@ -80,13 +82,18 @@ func (w *worker) refresh(ctx context.Context, t Trigger) error {
 	if !t.Fetch || w.engine.opts.Refresh == nil {
 		return nil
 	}
-	return w.engine.opts.Refresh(ctx, w.source())
+	began := w.recording.now()
+	err := w.engine.opts.Refresh(ctx, w.source())
+	w.recording.phase("fetch", began, err)
+	return err
 }
 
 // inTurn waits for the run's turn, and executes it.
 func (w *worker) inTurn(ctx context.Context, t Trigger) (Run, error) {
 	a, _ := w.assignment()
+	began := w.recording.now()
 	release, err := w.engine.slots.acquire(ctx, t.Reason, a.Spec.Target)
+	w.recording.phase("wait for turn", began, err)
 	if err != nil {
 		return Run{Revision: a.Revision}, err
 	}
@@ -163,7 +170,9 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 		w.publishHead(ctx, a)
 	}
 	w.holdMoving(a, ops, policy)
+	began := w.recording.now()
 	plan := NewPlan(ops, policy)
+	w.recording.phase("plan", began, nil)
 	out.PlanHash = plan.Hash
 	w.carryOut(ctx, driver, c.a, plan, &out, time.Now())
 	if out.Counts.Adopted > 0 {
@@ -254,7 +263,9 @@ func (w *worker) render(ctx context.Context, a Assignment) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.engine.opts.RenderTimeout)
 	defer cancel()
+	began := w.recording.now()
 	items, err := a.Render(ctx)
+	w.recording.phase("render", began, err)
 	if err != nil {
 		return err
 	}
@@ -273,7 +284,9 @@ func (w *worker) compare(ctx context.Context, d Driver, a Assignment, want []sou
 	s.Revision, s.Recreate, s.Conflicts, s.Checks = a.Revision, a.Spec.Recreate, a.Spec.Conflicts, a.Spec.Health.Checks
 	s.Identity, s.MayTake = a.Identity, w.mayTake(a)
 	s.ExtraFields, s.Unmanaged = a.Spec.Drift.ExtraFields, a.Spec.Drift.Unmanaged
+	began := w.recording.now()
 	ops, err := d.Compare(ctx, want, s)
+	w.recording.phase("compare", began, err)
 	if err != nil {
 		return nil, fmt.Errorf("compare with target %s: %w", a.Spec.Target, err)
 	}
@@ -308,7 +321,12 @@ func (w *worker) carryOut(ctx context.Context, d Driver, a Assignment, plan Plan
 		w.noteBefore(plan)
 		applyCtx, cancel := context.WithTimeout(ctx, cmp.Or(a.Spec.Timeout, w.engine.opts.ApplyTimeout))
 		defer cancel()
-		err := d.Apply(applyCtx, plan, func(o Outcome) { w.outcome(o, a, out, seen) })
+		began := w.recording.now()
+		err := d.Apply(applyCtx, plan, func(o Outcome) {
+			w.recording.object(o)
+			w.outcome(o, a, out, seen)
+		})
+		w.recording.phase("apply", began, err)
 		if err != nil {
 			out.Errors = append(out.Errors, sources.ProblemsOf(err)...)
 		}

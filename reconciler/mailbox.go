@@ -57,6 +57,9 @@ func merge(a, b Trigger) Trigger {
 	if b.Reason < a.Reason {
 		out.Reason, out.Actor = b.Reason, b.Actor
 	}
+	if out.Origin == nil || b.Origin != nil && out.Origin.Parent == "" && b.Origin.Parent != "" {
+		out.Origin = b.Origin
+	}
 	out.Verify = a.Verify || b.Verify
 	out.Fetch = a.Fetch || b.Fetch
 	if b.Approve != "" {

@@ -82,6 +82,8 @@ type Trigger struct {
 	Because string   `json:"because,omitempty"`
 	// Revert are things whose drift is put back once, whatever leaves it.
 	Revert []sources.ID `json:"revert,omitempty"`
+	// Origin is for traces, and nil where nothing is known for them.
+	Origin *Origin `json:"-"`
 }
 
 // passes reports whether the trigger passes a hold.
@@ -112,6 +114,8 @@ type Run struct {
 	// another and known.
 	Before string `json:"before,omitempty"`
 	Result Result `json:"result"`
+	// Trace is the id of the run's trace, where there is one.
+	Trace string `json:"trace,omitempty"`
 	// PlanHash names the plan that was carried out.
 	PlanHash string    `json:"planHash,omitempty"`
 	Started  time.Time `json:"started,omitzero"`

@@ -25,15 +25,18 @@ type HealthWatcher interface {
 // tellVerdict tells how what was applied works, if that is news.
 func (w *worker) tellVerdict() {
 	o, ok := w.engine.opts.Observer.(HealthWatcher)
-	if !ok {
+	if !ok && w.traced == nil {
 		return
 	}
 	w.mu.Lock()
 	v := Verdict{Environment: w.name, Revision: w.applied, Health: w.health, At: time.Now()}
 	w.mu.Unlock()
-	if v.Health == w.told || v.Health != HealthReady && v.Health != HealthFailed {
+	if v.Health != HealthReady && v.Health != HealthFailed {
 		return
 	}
-	w.told = v.Health
-	o.HealthChanged(v)
+	w.settleTrace(v.Health, v.At)
+	if ok && v.Health != w.told {
+		w.told = v.Health
+		o.HealthChanged(v)
+	}
 }

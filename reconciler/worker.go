@@ -69,6 +69,10 @@ type worker struct {
 	accepted func()
 	// touched are the things that the last run which wrote anything wrote to.
 	touched map[sources.ID]bool
+	// recording is the trace of the run under way, and traced ends that of the last
+	// that applied something; nil while nobody follows.
+	recording *recorder
+	traced    func(Health, time.Time)
 	// told is the verdict that was told last.
 	told Health
 	// gone: nothing of the environment is left, and the loop ends.
@@ -225,6 +229,9 @@ func (w *worker) report(kind problemKind, problems ...sources.Problem) {
 // post asks the worker for a run.
 func (w *worker) post(t Trigger) *handle {
 	defer w.tell()
+	if w.engine.opts.Tracer != nil && t.Origin == nil {
+		t.Origin = &Origin{Asked: time.Now()}
+	}
 	return w.box.post(t, func(t Trigger) *handle { return w.engine.newHandle(w.name, t) })
 }
 
@@ -271,6 +278,7 @@ func (w *worker) loop(ctx context.Context) {
 func (w *worker) abandon() {
 	defer w.tell()
 	w.wake.Stop()
+	w.settleTrace(HealthUnknown, time.Now())
 	w.mu.Lock()
 	w.deadline.Stop()
 	w.mu.Unlock()

@@ -48,8 +48,8 @@ func inbox(t *testing.T) (url string, next func(words ...string)) {
 }
 
 // hook sends a push as GitHub does, over TCP and under a name that is not the
-// daemon's.
-func (s *stage) hook(id, secret string) (int, string) {
+// daemon's. More are further headers, as in "name: value".
+func (s *stage) hook(id, secret string, more ...string) (int, string) {
 	s.t.Helper()
 	log, err := os.ReadFile(s.log.Name())
 	if err != nil {
@@ -70,6 +70,10 @@ func (s *stage) hook(id, secret string) (int, string) {
 	req.Header.Set("X-GitHub-Event", "push")
 	req.Header.Set("X-GitHub-Delivery", id)
 	req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
+	for _, header := range more {
+		name, value, _ := strings.Cut(header, ": ")
+		req.Header.Set(name, value)
+	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		s.t.Fatal(err)

@@ -60,6 +60,8 @@ type Config struct {
 	Notifications Notifications `json:"notifications,omitzero"`
 	// Verification is the slow look at everything, in the background.
 	Verification Verification `json:"verification,omitzero"`
+	// Tracing follows runs from their cause to their effect.
+	Tracing Tracing `json:"tracing,omitzero"`
 	// Audit takes the audit events of API servers.
 	Audit Audit `json:"audit,omitzero"`
 }

@@ -80,6 +80,7 @@ func (d *decoder) config(root *yamldoc.Node, c *Config) {
 		d.pathField("resyncFile", "", &c.ResyncFile),
 		on("verification", func(n *yamldoc.Node) { d.verification(n, &c.Verification) }),
 		on("audit", func(n *yamldoc.Node) { d.audit(n, &c.Audit) }),
+		on("tracing", func(n *yamldoc.Node) { d.tracing(n, &c.Tracing) }),
 		on("notifications", func(n *yamldoc.Node) { d.notifications(n, &c.Notifications) }),
 	)
 	if len(c.Targets) == 0 {

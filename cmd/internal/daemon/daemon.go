@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/cmd/internal/forge/statuses"
 	"github.com/holdfast-gitops/holdfast/cmd/internal/notify"
 	"github.com/holdfast-gitops/holdfast/cmd/internal/server"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/tracing"
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/drift/audit"
 	"github.com/holdfast-gitops/holdfast/reconciler"
@@ -60,6 +61,8 @@ type daemon struct {
 	reporter *statuses.Reporter
 	// people are who wrote to objects lately, as audit events say.
 	people *audit.Joiner
+	// tracer follows runs; nil where that is not asked for.
+	tracer *tracing.Tracer
 	// earlier are the last runs on record from before the start, by environment.
 	earlier map[string]reconciler.Run
 	// now is the generation in force; readers may hold an older one for a moment.
@@ -98,7 +101,12 @@ func Run(ctx context.Context, o Options) error {
 	d.openReporter()
 	d.events = events.New(events.Options{Environments: d.Environments, Environment: d.Environment, Sources: d.Sources})
 	d.metrics.registry.MustRegister(targetMetrics{d.Targets, d.events})
-	first, err := build(o.Config, o.Version, d.book, d.metrics, d.observer(), o.Logger)
+	stopTracing, err := d.trace(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
+	first, err := build(o.Config, o.Version, d.book, d.metrics, d.observer(), d.traces(), o.Logger)
 	if err != nil {
 		return err
 	}
@@ -210,11 +218,11 @@ func (d *daemon) prepare(resync bool) *generation {
 		d.log.Warn().Msg("listen, dataDir, ledger and server take effect at the next start")
 		cfg.Listen, cfg.DataDir, cfg.Ledger, cfg.Server = old.Listen, old.DataDir, old.Ledger, old.Server
 	}
-	if cfg.ResyncFile != old.ResyncFile || !reflect.DeepEqual(cfg.Notifications, old.Notifications) {
-		d.log.Warn().Msg("notifications and resyncFile take effect at the next start")
-		cfg.ResyncFile, cfg.Notifications = old.ResyncFile, old.Notifications
+	if cfg.ResyncFile != old.ResyncFile || cfg.Tracing != old.Tracing || !reflect.DeepEqual(cfg.Notifications, old.Notifications) {
+		d.log.Warn().Msg("notifications, resyncFile and tracing take effect at the next start")
+		cfg.ResyncFile, cfg.Tracing, cfg.Notifications = old.ResyncFile, old.Tracing, old.Notifications
 	}
-	next, err := build(cfg, d.opts.Version, d.book, d.metrics, d.observer(), d.log)
+	next, err := build(cfg, d.opts.Version, d.book, d.metrics, d.observer(), d.traces(), d.log)
 	if err != nil {
 		d.log.Error().Err(err).Msg("new configuration cannot be used; the old one stays")
 		return nil

@@ -232,6 +232,7 @@ func (f *follower) fetch(ctx context.Context) error {
 	// for the source and for the branches that its environments follow.
 	ctx = gitrepo.Asked(ctx, started)
 	snap, err := f.source.Fetch(ctx)
+	t.Origin.FetchEnded = time.Now()
 	f.metrics.polled(f.name, time.Since(started), err)
 	f.noteMove()
 	if err == nil {

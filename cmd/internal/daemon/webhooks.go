@@ -5,28 +5,40 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
 	"github.com/holdfast-gitops/holdfast/cmd/internal/server/webhooks"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/tracing"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 )
 
 // hooked is who asked a follower by webhook to look, until it does.
-type hooked struct{ by atomic.Pointer[string] }
+type hooked struct{ by atomic.Pointer[hook] }
+
+// hook is one call of a webhook.
+type hook struct {
+	actor, traceparent string
+	at                 time.Time
+}
 
 // trigger is what the next look is to be told as.
 func (h *hooked) trigger() reconciler.Trigger {
+	now := time.Now()
 	if by := h.by.Swap(nil); by != nil {
-		return reconciler.Trigger{Reason: reconciler.ReasonWebhook, Actor: *by}
+		return reconciler.Trigger{
+			Reason: reconciler.ReasonWebhook, Actor: by.actor,
+			Origin: &reconciler.Origin{Parent: by.traceparent, Asked: by.at, Fetched: now},
+		}
 	}
-	return reconciler.Trigger{Reason: reconciler.ReasonPoll}
+	return reconciler.Trigger{Reason: reconciler.ReasonPoll, Origin: &reconciler.Origin{Asked: now, Fetched: now}}
 }
 
 // look asks for a look now, for somebody.
-func (f *follower) look(actor string) {
-	f.hooked.by.Store(&actor)
+func (f *follower) look(actor, traceparent string) {
+	f.hooked.by.Store(&hook{actor, traceparent, time.Now()})
 	f.signal()
 }
 
@@ -39,9 +51,11 @@ func (d *daemon) webhooks() http.Handler {
 	return webhooks.New(webhooks.Options{
 		Receivers: func() []config.Webhook { return d.now.Load().config.Webhooks },
 		Sources:   func() []webhooks.Source { return d.now.Load().hookable() },
-		Look:      func(source, actor string) { d.now.Load().look(source, actor) },
-		Count:     func(receiver, outcome string) { calls.WithLabelValues(receiver, outcome).Inc() },
-		Logger:    d.log,
+		Look: func(source, actor, traceparent string) {
+			d.now.Load().look(source, actor, tracing.ValidParent(traceparent))
+		},
+		Count:  func(receiver, outcome string) { calls.WithLabelValues(receiver, outcome).Inc() },
+		Logger: d.log,
 	})
 }
 
@@ -66,10 +80,10 @@ func (g *generation) hookable() []webhooks.Source {
 }
 
 // look makes a source's follower look now, and those that take files from there.
-func (g *generation) look(source, actor string) {
+func (g *generation) look(source, actor, traceparent string) {
 	for _, f := range g.followers {
 		if f.name == source || slices.Contains(f.elsewhere.using(), source) {
-			f.look(actor)
+			f.look(actor, traceparent)
 		}
 	}
 }

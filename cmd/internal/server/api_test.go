@@ -98,15 +98,16 @@ func TestMistakesAreProblems(t *testing.T) {
 }
 
 func TestResyncWithoutWaitIsPending(t *testing.T) {
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	f := newFake("dev", "prod")
 	var log bytes.Buffer
 	h := testServer(f, Options{Logger: quiet(&log)}).Handler(true)
-	res := ask(t, h, "POST", "/api/v1/resync?verify=true", header("X-Request-Id", "call-1"))
+	res := ask(t, h, "POST", "/api/v1/resync?verify=true", header("X-Request-Id", "call-1"), header("traceparent", parent))
 	got := decode[api.Receipts](t, res)
 	if res.StatusCode != http.StatusAccepted || len(got.Runs) != 2 || got.Runs[0].Result != reconciler.Pending {
 		t.Errorf("%d %+v", res.StatusCode, got)
 	}
-	want := reconciler.Trigger{Reason: reconciler.ReasonOnCall, Actor: "socket", Verify: true, Fetch: true}
+	want := reconciler.Trigger{Reason: reconciler.ReasonOnCall, Actor: "socket", Verify: true, Fetch: true, Origin: &reconciler.Origin{Parent: parent, Asked: now}}
 	if f.asked[0] != nil || !cmp.Equal(f.trig[0], want) {
 		t.Errorf("engine was asked for %v, %+v", f.asked, f.trig)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/tracing"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
 )
@@ -202,6 +203,7 @@ func (s *Server) resync(w http.ResponseWriter, r *http.Request) {
 	runs, err := s.opts.Engine.Resync(req.Environments, reconciler.Trigger{
 		Reason: reconciler.ReasonOnCall, Actor: actor(r), Verify: req.Verify, Fetch: true, Approve: req.Approve,
 		Through: req.Through, Because: req.Reason,
+		Origin: &reconciler.Origin{Parent: tracing.ValidParent(r.Header.Get("traceparent")), Asked: s.opts.Now()},
 	})
 	if err != nil { // an environment may have gone since it was looked up
 		writeProblem(w, r, api.Problem{Status: http.StatusConflict, Detail: err.Error()})

@@ -50,8 +50,9 @@ type Options struct {
 	// Receivers and Sources are those of the configuration in force.
 	Receivers func() []config.Webhook
 	Sources   func() []Source
-	// Look asks for a look at a source now. It must not wait for it.
-	Look func(source, actor string)
+	// Look asks for a look at a source now. It must not wait for it. Traceparent is
+	// what the caller sent as such, unchecked.
+	Look func(source, actor, traceparent string)
 	// Count is told of each call of a receiver there is, and what became of it.
 	Count  func(receiver, outcome string)
 	Logger zerolog.Logger
@@ -190,7 +191,7 @@ func (h *Handler) judge(w http.ResponseWriter, r *http.Request, c config.Webhook
 		return Answer{Sources: []string{}, Detail: "no source follows this repository and ref"}, Unmatched, nil
 	}
 	for _, name := range names {
-		h.opts.Look(name, "webhook "+c.Name)
+		h.opts.Look(name, "webhook "+c.Name, r.Header.Get("traceparent"))
 	}
 	return Answer{Sources: names, Detail: "looking now"}, Looked, nil
 }

@@ -102,7 +102,7 @@ func newRig(t testing.TB, all ...Source) *rig {
 	}
 	r.Handler = New(Options{
 		Receivers: func() []config.Webhook { return receivers }, Sources: func() []Source { return r.sources },
-		Look:  func(source, actor string) { r.looks = append(r.looks, source+" by "+actor) },
+		Look:  func(source, actor, _ string) { r.looks = append(r.looks, source+" by "+actor) },
 		Count: func(receiver, outcome string) { r.counts[receiver+" "+outcome]++ }, Logger: zerolog.New(&r.log), Now: func() time.Time { return now },
 	})
 	return r
