@@ -25,11 +25,11 @@ func seriesOf(environment string) string { return query("/series", "environment"
 type series struct {
 	// Times are the ends of the parts, in seconds.
 	Times []int64 `json:"times"`
-	// Drifts counts those that began, Corrected those that ended in a correction.
+	// Drifts counts those that began, Corrected those that ended.
 	Drifts    []int `json:"drifts"`
 	Corrected []int `json:"corrected"`
-	// Resolve is how long drifts took that ended, on average and in seconds; null
-	// where none did.
+	// Resolve is the median of how long corrections took, in seconds; null where
+	// there were none.
 	Resolve []*float64 `json:"resolve"`
 	// Runs counts those that ended well, Failed the others.
 	Runs   []int `json:"runs"`
@@ -38,79 +38,41 @@ type series struct {
 	Cut bool `json:"cut"`
 }
 
-func newSeries(now time.Time) series {
-	s := series{
-		Times: make([]int64, chartBins), Drifts: make([]int, chartBins), Corrected: make([]int, chartBins), Resolve: make([]*float64, chartBins),
-		Runs: make([]int, chartBins), Failed: make([]int, chartBins),
-	}
-	for i := range s.Times {
-		s.Times[i] = now.Add(-chartSpan + time.Duration(i+1)*chartSpan/chartBins).Unix()
-	}
-	return s
-}
-
-// bin is the part that a time is in; -1 if in none.
-func bin(now, t time.Time) int {
-	i := int(t.Sub(now.Add(-chartSpan)) * chartBins / chartSpan)
-	switch {
-	case t.Before(now.Add(-chartSpan)) || i > chartBins:
-		return -1
-	case i == chartBins:
-		return chartBins - 1
-	}
-	return i
-}
-
 func (d *Dashboard) series(w http.ResponseWriter, r *http.Request) {
-	now := d.opts.Now()
-	s := newSeries(now)
-	q := url.Values{"since": {chartSpan.String()}, "limit": {strconv.Itoa(ledger.MaxLimit)}}
+	q := url.Values{"since": {chartSpan.String()}, "buckets": {strconv.Itoa(chartBins)}}
 	if environment := r.URL.Query().Get("environment"); environment != "" {
 		q.Set("environment", environment)
 	}
-	if drifts, p := get[api.DriftHistory](d, r, twin(api.PathDriftHistory, q)); p == nil {
-		s.addDrifts(now, drifts)
-	}
-	if runs, p := get[ledger.Runs](d, r, twin(api.PathRuns, q)); p == nil {
-		s.addRuns(now, runs)
+	found, p := get[ledger.Series](d, r, twin(api.PathSeries, q))
+	if p != nil {
+		found = ledger.Series{} // charts of nothing
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(s); err != nil {
+	if err := json.NewEncoder(w).Encode(drawn(found)); err != nil {
 		return // the caller has gone
 	}
 }
 
-func (s *series) addDrifts(now time.Time, found api.DriftHistory) {
-	s.Cut = s.Cut || found.Next != ""
-	took, ended := make([]time.Duration, chartBins), make([]int, chartBins)
-	for _, e := range found.Episodes {
-		if i := bin(now, e.FirstSeen); i >= 0 {
-			s.Drifts[i]++
-		}
-		if i := bin(now, e.Ended); i >= 0 && !e.Ended.IsZero() {
-			s.Corrected[i]++
-			ended[i]++
-			took[i] += e.Ended.Sub(e.FirstSeen)
-		}
+// drawn is a series as the charts want it.
+func drawn(found ledger.Series) series {
+	n := len(found.Buckets)
+	s := series{
+		Times: make([]int64, n), Drifts: make([]int, n), Corrected: make([]int, n), Resolve: make([]*float64, n),
+		Runs: make([]int, n), Failed: make([]int, n), Cut: found.Cut,
 	}
-	for i, n := range ended {
-		if n > 0 {
-			mean := (took[i] / time.Duration(n)).Seconds()
-			s.Resolve[i] = &mean
-		}
+	for i, b := range found.Buckets {
+		s.Times[i] = b.Start.Add(time.Duration(found.BucketSeconds * float64(time.Second))).Unix()
+		s.Drifts[i], s.Corrected[i], s.Resolve[i] = sum(b.Opened), sum(b.Ended), b.CorrectMedian
+		s.Failed[i] = b.Runs[reconciler.Failed] + b.Runs[reconciler.Partial]
+		s.Runs[i] = sum(b.Runs) - s.Failed[i]
 	}
+	return s
 }
 
-func (s *series) addRuns(now time.Time, found ledger.Runs) {
-	s.Cut = s.Cut || found.Next != ""
-	for _, run := range found.Runs {
-		i := bin(now, run.Finished)
-		switch {
-		case i < 0:
-		case run.Result == reconciler.Failed || run.Result == reconciler.Partial:
-			s.Failed[i]++
-		default:
-			s.Runs[i]++
-		}
+func sum[K comparable](counts map[K]int) int {
+	all := 0
+	for _, n := range counts {
+		all += n
 	}
+	return all
 }
