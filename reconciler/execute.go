@@ -242,18 +242,6 @@ func deletionOf(s environment.Spec) environment.Deletion {
 	return s.Deletion
 }
 
-// withoutWaits leaves out the gates that are about a revision which is not the
-// one in question, but for what they say about correcting drift.
-func withoutWaits(gates, waits []Gate) []Gate {
-	var out []Gate
-	for _, g := range gates {
-		if g.StopsCorrection || !slices.ContainsFunc(waits, func(v Gate) bool { return v.Kind == g.Kind && v.Why == g.Why }) {
-			out = append(out, g)
-		}
-	}
-	return out
-}
-
 // render brings w.desired to the assigned revision. When it fails, what was
 // desired before stays, and nothing is deleted.
 func (w *worker) render(ctx context.Context, a Assignment) error {

@@ -124,3 +124,15 @@ func sortGates(gates []Gate) []Gate {
 	})
 	return slices.CompactFunc(gates, func(a, b Gate) bool { return a.Kind == b.Kind && a.Why == b.Why })
 }
+
+// withoutWaits leaves out the gates that are about a revision which is not the
+// one in question, but for what they say about correcting drift.
+func withoutWaits(gates, waits []Gate) []Gate {
+	var out []Gate
+	for _, g := range gates {
+		if g.StopsCorrection || !slices.ContainsFunc(waits, func(v Gate) bool { return v.Kind == g.Kind && v.Why == g.Why }) {
+			out = append(out, g)
+		}
+	}
+	return out
+}
