@@ -83,7 +83,9 @@ func TestRollbackSticksUntilItIsReleased(t *testing.T) {
 	s.expectValue(ns, "a", "color", "broken")
 
 	text := s.verb(0, "rollback", env, "--reason", "errors")
-	if !strings.Contains(text, first[:7]) || !strings.Contains(text, "applied") {
+	// The watch on the state may have brought it about before the run that was asked
+	// for, which then finds nothing left to do.
+	if !strings.Contains(text, first[:7]) || !strings.Contains(text, " applied ") && !strings.Contains(text, " unchanged ") {
 		t.Errorf("rollback:\n%s", text)
 	}
 	s.expectValue(ns, "a", "color", "blue")

@@ -180,7 +180,7 @@ func TestMonitoringNamesWhatIsExposed(t *testing.T) {
 	var now exposed
 	s.until("the drift's end and the deployment are counted", func() error {
 		now = s.scrape()
-		if now["holdfast_drift_resolve_seconds_count"] == nil || now["holdfast_deployment_lead_seconds_count"] == nil {
+		if now["holdfast_drift_resolve_seconds_count"] == nil || now["holdfast_deployment_lead_seconds_count"] == nil || now["holdfast_deployments_total"] == nil {
 			return os.ErrNotExist
 		}
 		return nil
