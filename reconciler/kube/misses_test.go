@@ -101,6 +101,10 @@ func TestWhatOwnedFieldsDoNotTell(t *testing.T) {
 				t.Fatal(got.errors())
 			}
 			t.Cleanup(func() { w.patch(cms, "guarded", "end", merge, `{"metadata":{"finalizers":null}}`) })
+			// The Deployment's controller writes an annotation once, soon after.
+			w.eventually("the controller has done its part", func() bool {
+				return w.get(deploys, "pods").GetAnnotations()["deployment.kubernetes.io/revision"] != ""
+			})
 			c.change(w)
 			if c.path != "" {
 				got := w.correct(items, c.object)
