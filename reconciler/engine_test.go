@@ -36,8 +36,9 @@ type shelf struct {
 	looks  int
 	block  chan struct{}
 	fail   error
-	// refuse fails the writing of one thing.
+	// refuse fails the writing of one thing, and slow holds it up until it is closed.
 	refuse sources.ID
+	slow   map[sources.ID]chan struct{}
 }
 
 func (s *shelf) Compare(ctx context.Context, want []sources.Item, scope Scope) ([]Operation, error) {
@@ -86,8 +87,15 @@ func (s *shelf) Compare(ctx context.Context, want []sources.Item, scope Scope) (
 	return ops, nil
 }
 
-func (s *shelf) Apply(_ context.Context, p Plan, done func(Outcome)) error {
+func (s *shelf) Apply(ctx context.Context, p Plan, done func(Outcome)) error {
 	for _, op := range p.Active() {
+		if slow := s.slow[op.Object]; slow != nil {
+			select {
+			case <-slow:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 		s.mu.Lock()
 		s.writes++
 		if op.Object == s.refuse {

@@ -266,19 +266,39 @@ func (w *worker) render(ctx context.Context, a Assignment) error {
 }
 
 func (w *worker) compare(ctx context.Context, d Driver, a Assignment, want []sources.Item, s Scope) ([]Operation, error) {
-	ctx, cancel := context.WithTimeout(ctx, w.engine.opts.CompareTimeout)
-	defer cancel()
+	began := w.recording.now()
+	ops, err := w.look(ctx, d, a, want, w.scope(a, s))
+	w.recording.phase("compare", began, err)
+	return ops, err
+}
+
+// scope adds to a scope what the assignment says.
+func (w *worker) scope(a Assignment, s Scope) Scope {
 	s.Environment, s.Source, s.AdoptFrom = w.name, a.Source, a.Spec.AdoptFrom
 	s.Revision, s.Recreate, s.Conflicts, s.Checks = a.Revision, a.Spec.Recreate, a.Spec.Conflicts, a.Spec.Health.Checks
 	s.Identity, s.MayTake = a.Identity, w.mayTake(a)
 	s.ExtraFields, s.Unmanaged = a.Spec.Drift.ExtraFields, a.Spec.Drift.Unmanaged
-	began := w.recording.now()
+	return s
+}
+
+// look compares within the time there is. It needs no more of the worker than what
+// never changes.
+func (w *worker) look(ctx context.Context, d Driver, a Assignment, want []sources.Item, s Scope) ([]Operation, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.engine.opts.CompareTimeout)
+	defer cancel()
 	ops, err := d.Compare(ctx, want, s)
-	w.recording.phase("compare", began, err)
 	if err != nil {
 		return nil, fmt.Errorf("compare with target %s: %w", a.Spec.Target, err)
 	}
 	return ops, nil
+}
+
+// apply carries out a plan within the time there is, with no more of the worker than
+// look needs.
+func (w *worker) apply(ctx context.Context, d Driver, a Assignment, plan Plan, done func(Outcome)) error {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.Spec.Timeout, w.engine.opts.ApplyTimeout))
+	defer cancel()
+	return d.Apply(ctx, plan, done)
 }
 
 func (w *worker) policy(a Assignment, approve string) Policy {
@@ -297,20 +317,14 @@ func ownNamespaces(s environment.Spec) []string {
 	return []string{s.Namespace}
 }
 
-// carryOut applies a plan and fills in the run's counts, errors and result.
+// carryOut applies a run's plan and fills in its counts, errors and result.
 func (w *worker) carryOut(ctx context.Context, d Driver, a Assignment, plan Plan, out *Run, seen time.Time) {
-	for _, op := range plan.Operations {
-		w.countIdle(op, a, out, seen)
-	}
+	w.countAllIdle(plan, a, out, seen)
 	if len(plan.Active()) > 0 {
-		if out.Revision.ID != "" { // a run, and no correction
-			clear(w.touched)
-		}
+		clear(w.touched)
 		w.noteBefore(plan)
-		applyCtx, cancel := context.WithTimeout(ctx, cmp.Or(a.Spec.Timeout, w.engine.opts.ApplyTimeout))
-		defer cancel()
 		began := w.recording.now()
-		err := d.Apply(applyCtx, plan, func(o Outcome) {
+		err := w.apply(ctx, d, a, plan, func(o Outcome) {
 			w.recording.object(o)
 			w.outcome(o, a, out, seen)
 		})
@@ -355,86 +369,5 @@ func (w *worker) forgetUnwanted() {
 		for _, e := range ended {
 			o.DriftEnded(e)
 		}
-	}
-}
-
-// countIdle accounts for what is not carried out.
-func (w *worker) countIdle(op Operation, a Assignment, out *Run, seen time.Time) {
-	switch {
-	case op.Kind == OpUnchanged:
-		w.unchanged(&op, out)
-	case op.Err != nil:
-		out.Counts.Failed++
-		out.note(ObjectChange{Object: op.Object, Op: op.Kind, Origin: op.Item.Origin, Error: op.Err.Error()})
-		out.Errors = append(out.Errors, sources.ProblemsOf(op.Err)...)
-	case op.heldFirstBy(GateDrift) && op.Held == heldIgnored:
-		out.Counts.Unchanged++
-		w.keep(op)
-	case op.Held != "" && op.Kind == OpCorrect:
-		w.keep(op)
-		w.seeDrift(sighting{op: op, changes: op.Changes, class: op.Class, fate: fateOf(op), next: "stays: " + op.Held, seen: seen}, a)
-		out.Counts.Pending++
-	case op.heldFirstBy(GateMode):
-		out.Counts.Pending++
-	case op.Held != "":
-		out.Counts.Held++
-		out.wait(Waiting{Object: op.Object, Op: op.Kind, Why: op.Held, Gate: op.HeldBy[0]})
-	}
-}
-
-// outcome accounts for what was carried out.
-func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
-	op := o.Operation
-	if !o.Noop && o.Deferred == "" {
-		out.note(changeOf(o, w.good[op.Object]))
-	}
-	if o.Err != nil {
-		w.breakers.failed(op, o.Err, time.Now())
-		out.Counts.Failed++
-		out.Errors = append(out.Errors, sources.ProblemsOf(o.Err)...)
-		if op.Kind == OpCorrect {
-			w.keep(op)
-			w.seeDrift(sighting{op: op, changes: o.Changes, class: o.Class, fate: drift.Retried, next: "correction failed, is retried", seen: seen}, a)
-		}
-		return
-	}
-	if o.Deferred == "" {
-		delete(w.breakers, op.Object)
-	}
-	switch {
-	case o.Deferred != "":
-		out.Counts.Held++
-		out.wait(Waiting{Object: op.Object, Op: op.Kind, Why: o.Deferred})
-		return
-	case op.Kind == OpDelete:
-		out.Counts.Deleted++
-		delete(w.good, op.Object)
-		w.endDrift(op.Object, drift.Gone)
-		return
-	case o.Noop:
-		out.Counts.Unchanged++
-		w.endDrift(op.Object, drift.Gone)
-	case op.Kind == OpCreate:
-		out.Counts.Created++
-	case op.Kind == OpUpdate, op.Kind == OpRecreate:
-		out.Counts.Updated++
-		w.endDrift(op.Object, drift.Corrected)
-	case op.Kind == OpAdopt:
-		out.Counts.Adopted++
-	case op.Kind == OpCorrect:
-		out.Counts.Corrected++
-		w.corrected(o, a, seen)
-	}
-	w.good[op.Object] = op.Item
-	if op.Kind != OpCorrect && !o.Noop {
-		w.touched[op.Object] = true
-	}
-}
-
-// keep makes a drifted thing one to be looked after, if it is not yet: what it
-// drifted from was applied before.
-func (w *worker) keep(op Operation) {
-	if _, known := w.good[op.Object]; !known {
-		w.good[op.Object] = op.Item
 	}
 }

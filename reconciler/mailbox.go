@@ -25,6 +25,8 @@ type mailbox struct {
 	// questions are answered between runs, until the box is closed.
 	questions []func(context.Context)
 	closed    bool
+	// landings are what flights found, to be taken in by the worker.
+	landings []func()
 	// look is set when the health is to be looked at again.
 	look bool
 	// wake holds one token when there is something to do.
@@ -132,16 +134,33 @@ func (m *mailbox) poked() bool {
 	return look
 }
 
-// take empties the mailbox.
-func (m *mailbox) take() (*handle, map[sources.ID]Hint) {
+// land leaves what a flight found. It never waits: who calls may hold what the worker
+// waits for.
+func (m *mailbox) land(landing func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h, hints := m.queue, m.hints
-	m.queue, m.hints = nil, map[sources.ID]Hint{}
-	return h, hints
+	m.landings = append(m.landings, landing)
+	m.signal()
 }
 
-// takeRun takes a queued run alone, if one is queued.
+func (m *mailbox) takeLandings() []func() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := m.landings
+	m.landings = nil
+	return out
+}
+
+// takeHints takes all that was hinted at.
+func (m *mailbox) takeHints() map[sources.ID]Hint {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	hints := m.hints
+	m.hints = map[sources.ID]Hint{}
+	return hints
+}
+
+// takeRun takes a queued run, if one is queued.
 func (m *mailbox) takeRun() *handle { return m.takeIf(func(Trigger) bool { return true }) }
 
 // takePoll takes a queued run that asks for nothing but what is assigned by now.

@@ -43,6 +43,10 @@ type worker struct {
 	heat     map[sources.ID]*heat
 	// later holds the one hint of each thing that is to come back.
 	later map[sources.ID]*time.Timer
+	// flights are how many corrections are in the air, and flying what they are about,
+	// with what was hinted at since, if anything.
+	flights int
+	flying  map[sources.ID]*Hint
 	// fights are the fields that are corrected again and again.
 	fights fights
 	// grader says how bad a drift is.
@@ -137,7 +141,7 @@ func newWorker(e *Engine, a Assignment) *worker {
 		engine: e, name: a.Spec.Name, box: newMailbox(&e.mu),
 		log:  e.opts.Log.With().Str("environment", a.Spec.Name).Logger(),
 		good: map[sources.ID]sources.Item{}, heat: map[sources.ID]*heat{},
-		later: map[sources.ID]*time.Timer{}, fights: fights{}, breakers: breakers{}, warned: map[string]bool{}, wake: stopped(), deadline: stopped(), verdict: make(chan struct{}),
+		later: map[sources.ID]*time.Timer{}, flying: map[sources.ID]*Hint{}, fights: fights{}, breakers: breakers{}, warned: map[string]bool{}, wake: stopped(), deadline: stopped(), verdict: make(chan struct{}),
 		health: HealthUnknown, touched: map[sources.ID]bool{},
 		assigned: Assignment{Source: a.Source, Spec: a.Spec},
 	}
@@ -236,7 +240,8 @@ func (w *worker) post(t Trigger) *handle {
 }
 
 // loop serves the mailbox until ctx ends. Runs and corrections share it, so the
-// environment has one writer.
+// environment has one writer: corrections of different things go on side by side,
+// a run alone.
 func (w *worker) loop(ctx context.Context) {
 	retry := time.NewTimer(time.Hour)
 	retry.Stop()
@@ -244,6 +249,7 @@ func (w *worker) loop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			w.land()
 			w.abandon()
 			for _, answer := range w.box.takeQuestions(true) {
 				answer(ctx)
@@ -253,14 +259,16 @@ func (w *worker) loop(ctx context.Context) {
 		case <-retry.C:
 			w.post(Trigger{Reason: ReasonTimer})
 		}
-		for _, answer := range w.box.takeQuestions(false) {
-			answer(ctx)
+		w.account()
+		w.answer(ctx)
+		if w.flights < maxFlights {
+			if hints := w.box.takeHints(); len(hints) > 0 {
+				w.correct(ctx, hints)
+			}
 		}
-		h, hints := w.box.take()
-		if len(hints) > 0 {
-			w.correct(ctx, hints)
-		}
+		h := w.box.takeRun()
 		if h != nil {
+			w.land()
 			w.run(ctx, h)
 			w.schedule(retry)
 		}
@@ -271,6 +279,17 @@ func (w *worker) loop(ctx context.Context) {
 		if w.box.poked() || h != nil {
 			w.checkReady(ctx)
 		}
+	}
+}
+
+// answer answers questions, which are about what is not in motion.
+func (w *worker) answer(ctx context.Context) {
+	questions := w.box.takeQuestions(false)
+	if len(questions) > 0 {
+		w.land()
+	}
+	for _, answer := range questions {
+		answer(ctx)
 	}
 }
 

@@ -167,7 +167,7 @@ func (a *application) applyDeletes(ctx context.Context, deletes []reconciler.Ope
 	reverse := stages(deletes)
 	slices.Reverse(reverse)
 	for _, stage := range reverse {
-		each(ctx, a.t, stage, func(ctx context.Context, op reconciler.Operation) { a.report(a.t.delete(ctx, a.w, op)) })
+		each(ctx, a.t, a.w.owner.Environment, stage, func(ctx context.Context, op reconciler.Operation) { a.report(a.t.delete(ctx, a.w, op)) })
 	}
 }
 
@@ -180,7 +180,7 @@ func idsOf(ops []reconciler.Operation) []sources.ID {
 }
 
 func (a *application) applyStage(ctx context.Context, stage []reconciler.Operation) {
-	each(ctx, a.t, stage, func(ctx context.Context, op reconciler.Operation) {
+	each(ctx, a.t, a.w.owner.Environment, stage, func(ctx context.Context, op reconciler.Operation) {
 		a.report(a.t.applyOne(ctx, a.w, op))
 	})
 	var crds object.ObjMetadataSet

@@ -297,7 +297,7 @@ func (c *comparison) compareAll(ctx context.Context, want []sources.Item, resour
 			c.addUnread(gk, err)
 		}
 	}
-	each(ctx, c.t, look, c.examine)
+	each(ctx, c.t, c.owner.Environment, look, c.examine)
 	c.compareMissing(ctx, missing)
 }
 

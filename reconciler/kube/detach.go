@@ -40,7 +40,7 @@ func (t *Target) Detach(ctx context.Context, environment string) (int, error) {
 	var mu sync.Mutex
 	var problems sources.Problems
 	count := 0
-	each(ctx, t, ids, func(ctx context.Context, id sources.ID) {
+	each(ctx, t, environment, ids, func(ctx context.Context, id sources.ID) {
 		gone, err := t.detachOne(ctx, w, id)
 		mu.Lock()
 		defer mu.Unlock()

@@ -37,7 +37,7 @@ func (c *comparison) compareMissing(ctx context.Context, missing []job) {
 		}
 		c.findByList(ctx, jobs)
 	}
-	each(ctx, c.t, single, c.find)
+	each(ctx, c.t, c.owner.Environment, single, c.find)
 }
 
 func (c *comparison) find(ctx context.Context, j job) {
@@ -77,8 +77,8 @@ func (c *comparison) findByList(ctx context.Context, jobs []job) {
 			absent = append(absent, j)
 		}
 	}
-	each(ctx, c.t, absent, c.gone)
-	each(ctx, c.t, present, c.find)
+	each(ctx, c.t, c.owner.Environment, absent, c.gone)
+	each(ctx, c.t, c.owner.Environment, present, c.find)
 }
 
 // listNamespaces is where to list: the namespaces that are meant, or all in one

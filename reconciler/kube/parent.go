@@ -148,7 +148,7 @@ func (t *Target) rebuild(ctx context.Context, p *parent, owner kubelive.Owner) {
 	resources, err := t.cluster.Mapper.Listable()
 	var mu sync.Mutex
 	problems := []error{err}
-	each(ctx, t, resources, func(ctx context.Context, r kubelive.Resource) {
+	each(ctx, t, owner.Environment, resources, func(ctx context.Context, r kubelive.Resource) {
 		for _, ns := range t.listScopes(r) {
 			err := t.cluster.ListMetadata(ctx, r, ns, kubelive.LabelPartOf+"="+owner.ID, func(m *metav1.PartialObjectMetadata) {
 				mu.Lock()

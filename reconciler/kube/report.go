@@ -82,7 +82,7 @@ func (t *Target) Report() reconciler.TargetReport {
 		Objects: t.Objects(), Watches: []reconciler.TargetWatch{}, Verified: at, Found: found,
 		Requests: reconciler.TargetRequests{
 			Total: map[string]int64{}, Failed: t.requests.failed.Load(), Refused: t.requests.refused.Load(),
-			Throttled: t.requests.throttled.Load(), InFlight: t.requests.inFlight.Load(), Limit: cap(t.slots) + cap(t.express),
+			Throttled: t.requests.throttled.Load(), InFlight: t.requests.inFlight.Load(), Limit: t.slots.most,
 		},
 	}
 	for i, verb := range requestVerbs {

@@ -62,10 +62,8 @@ type Target struct {
 	opts    Options
 	cluster *kubelive.Cluster
 	ssa     *ssa.ResourceManager
-	// slots bounds the requests in flight. Express are those of them that are for
-	// who wants only a few: a single correction does not wait behind a storm
-	// elsewhere.
-	slots, express chan struct{}
+	// slots bounds the requests in flight.
+	slots *slots
 	// states is what people decided about the environments.
 	states states
 
@@ -120,7 +118,7 @@ func Open(o Options) (*Target, error) {
 	config.Wrap(sent.wrap)
 	config.UserAgent = "holdfast/" + o.Version
 	t := &Target{
-		opts: o, slots: make(chan struct{}, o.Concurrency-o.Concurrency/expressShare), express: make(chan struct{}, o.Concurrency/expressShare), config: config, requests: sent,
+		opts: o, slots: newSlots(o.Concurrency), config: config, requests: sent,
 		states:  states{objects: map[string]*unstructured.Unstructured{}},
 		parents: map[string]*parent{}, settled: map[string]settled{}, kinds: map[string]map[schema.GroupKind]bool{},
 		identities: map[string]string{}, clients: map[string]dynamic.Interface{}, yields: map[sources.ID][]string{},
@@ -227,38 +225,4 @@ func (t *Target) Objects() int { return t.cluster.Index.Len() }
 
 func (t *Target) owner(environment string) kubelive.Owner {
 	return kubelive.NewOwner(environment, t.opts.StateNamespace)
-}
-
-// A list of at most expressFew elements may use the express slots, which are every
-// expressShare-th.
-const (
-	expressFew   = 3
-	expressShare = 5
-)
-
-// each calls do for every element, at most the target's concurrency at once
-// across all environments, and returns when all are done or ctx has ended.
-func each[E any](ctx context.Context, t *Target, list []E, do func(context.Context, E)) {
-	var all sync.WaitGroup
-	defer all.Wait()
-	express := t.express
-	if len(list) > expressFew {
-		express = nil
-	}
-	for _, element := range list {
-		slot := t.slots
-		select {
-		case t.slots <- struct{}{}:
-		case express <- struct{}{}:
-			slot = express
-		case <-ctx.Done():
-			return
-		}
-		all.Go(func() {
-			defer func() { <-slot }()
-			ctx, cancel := context.WithTimeout(ctx, t.opts.RequestTimeout)
-			defer cancel()
-			do(ctx, element)
-		})
-	}
 }

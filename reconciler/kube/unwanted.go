@@ -46,7 +46,7 @@ func (c *comparison) findUnwanted(ctx context.Context, want []sources.Item, p *p
 			unwanted = append(unwanted, candidate{id, live})
 		}
 	}
-	each(ctx, c.t, unwanted, c.unwanted)
+	each(ctx, c.t, c.owner.Environment, unwanted, c.unwanted)
 }
 
 // candidate is an object that nobody wants.
