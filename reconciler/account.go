@@ -81,8 +81,9 @@ func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 		out.Counts.Corrected++
 		w.corrected(o, a, seen)
 	}
-	w.good[op.Object] = op.Item
-	if op.Kind != OpCorrect && !o.Noop {
+	item := op.Item // which does not keep the operation
+	w.good[op.Object] = &item
+	if op.Kind != OpCorrect && !o.Noop && w.touched != nil {
 		w.touched[op.Object] = true
 	}
 }
@@ -91,6 +92,18 @@ func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 // drifted from was applied before.
 func (w *worker) keep(op Operation) {
 	if _, known := w.good[op.Object]; !known {
-		w.good[op.Object] = op.Item
+		item := op.Item
+		w.good[op.Object] = &item
+	}
+}
+
+// share lets what was last applied be the very items that are desired, where they
+// are the same, instead of copies.
+func (w *worker) share() {
+	for i := range w.desired {
+		item := &w.desired[i]
+		if good := w.good[item.ID]; good != nil && good.Digest == item.Digest {
+			w.good[item.ID] = item
+		}
 	}
 }

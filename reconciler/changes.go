@@ -13,9 +13,13 @@ const (
 	maxChangeFields = 20
 )
 
-// keepDetailed is of how many of the newest runs memory holds what they changed.
-// It is the ledger that has the others'.
-const keepDetailed = 50
+// Memory holds what the newest keepDetailed runs changed, if that is no more than
+// keepRunChanges objects in all; of the newest run in any case. It is the ledger that
+// has the others'.
+const (
+	keepDetailed   = 50
+	keepRunChanges = 2000
+)
 
 // keepChanges notes that a run ended, and forgets what older runs changed. It
 // needs e.mu.
@@ -24,12 +28,17 @@ func (e *Engine) keepChanges(h *handle) {
 		return
 	}
 	e.detailed = append(e.detailed, h)
-	if over := len(e.detailed) - keepDetailed; over > 0 {
-		for _, old := range e.detailed[:over] {
-			old.run.Changes = nil
+	first, kept := len(e.detailed)-1, len(h.run.Changes)
+	for first > 0 && len(e.detailed)-first < keepDetailed {
+		if kept += len(e.detailed[first-1].run.Changes); kept > keepRunChanges {
+			break
 		}
-		e.detailed = slices.Delete(e.detailed, 0, over)
+		first--
 	}
+	for _, old := range e.detailed[:first] {
+		old.run.Changes = nil
+	}
+	e.detailed = slices.Delete(e.detailed, 0, first)
 }
 
 // ObjectChange is what a run did to one object, or found out about it and left.
@@ -61,14 +70,15 @@ func (r *Run) note(c ObjectChange) {
 	r.Changes = append(r.Changes, c)
 }
 
-// changeOf describes an outcome. Before is the item as it was last applied.
-func changeOf(o Outcome, before sources.Item) ObjectChange {
+// changeOf describes an outcome. Before is the item as it was last applied, nil if it
+// was not.
+func changeOf(o Outcome, before *sources.Item) ObjectChange {
 	op := o.Operation
 	c := ObjectChange{Object: op.Object, Op: op.Kind, Class: o.Class, Origin: op.Item.Origin, Fields: o.Changes}
 	if o.Err != nil {
 		c.Error = o.Err.Error()
 	}
-	if op.Kind == OpUpdate && len(c.Fields) == 0 && before.Body != nil {
+	if op.Kind == OpUpdate && len(c.Fields) == 0 && before != nil && before.Body != nil {
 		c.Fields, c.More = drift.Diff(before.Body, op.Item.Body, op.Item.Sensitive || before.Sensitive, maxChangeFields)
 	}
 	return c

@@ -77,7 +77,7 @@ func (w *worker) pack(f *flight) {
 		if !known || !w.cool(id, h) {
 			continue
 		}
-		f.want = append(f.want, item)
+		f.want = append(f.want, *item)
 		if h.Seen.Before(f.seen) {
 			f.seen = h.Seen
 		}

@@ -175,6 +175,7 @@ func (w *worker) execute(ctx context.Context, t Trigger) (Run, error) {
 	w.recording.phase("plan", began, nil)
 	out.PlanHash = plan.Hash
 	w.carryOut(ctx, driver, c.a, plan, &out, time.Now())
+	w.share()
 	if out.Counts.Adopted > 0 {
 		w.wakeMoving(a)
 	}
@@ -321,7 +322,7 @@ func ownNamespaces(s environment.Spec) []string {
 func (w *worker) carryOut(ctx context.Context, d Driver, a Assignment, plan Plan, out *Run, seen time.Time) {
 	w.countAllIdle(plan, a, out, seen)
 	if len(plan.Active()) > 0 {
-		clear(w.touched)
+		w.touched = map[sources.ID]bool{}
 		w.noteBefore(plan)
 		began := w.recording.now()
 		err := w.apply(ctx, d, a, plan, func(o Outcome) {
@@ -344,7 +345,7 @@ func (w *worker) noteBefore(plan Plan) {
 			continue
 		}
 		if before, known := w.good[op.Object]; known && before.Digest != op.Item.Digest {
-			op.Before = &before
+			op.Before = before
 		}
 	}
 }

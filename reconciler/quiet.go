@@ -52,7 +52,8 @@ func (w *worker) countUnchanged(ops []Operation, out *Run) []Operation {
 func (w *worker) unchanged(op *Operation, out *Run) {
 	out.Counts.Unchanged++
 	if op.Item.Body != nil {
-		w.good[op.Object] = op.Item
+		item := op.Item // which does not keep the operation
+		w.good[op.Object] = &item
 		w.endDrift(op.Object, drift.Gone)
 	}
 }

@@ -53,6 +53,7 @@ func (w *worker) checkReady(ctx context.Context) {
 	w.tellVerdict()
 	switch {
 	case became:
+		w.touched = nil
 		if group := w.rolloutGroup(); group != "" {
 			w.engine.turns.done(group, w.name)
 		}

@@ -36,7 +36,7 @@ type worker struct {
 
 	// good is what was last applied successfully, by thing: what drift is
 	// corrected to, also when head is broken.
-	good map[sources.ID]sources.Item
+	good map[sources.ID]*sources.Item
 	// desired is the newest successful render, and rendered its revision.
 	desired  []sources.Item
 	rendered string
@@ -71,7 +71,8 @@ type worker struct {
 	// accepted notes the accepted revision, once those that wait for the run have
 	// their answer.
 	accepted func()
-	// touched are the things that the last run which wrote anything wrote to.
+	// touched are the things that the last run which wrote anything wrote to, until
+	// all was ready since.
 	touched map[sources.ID]bool
 	// recording is the trace of the run under way, and traced ends that of the last
 	// that applied something; nil while nobody follows.
@@ -140,7 +141,7 @@ func newWorker(e *Engine, a Assignment) *worker {
 	return &worker{
 		engine: e, name: a.Spec.Name, box: newMailbox(&e.mu),
 		log:  e.opts.Log.With().Str("environment", a.Spec.Name).Logger(),
-		good: map[sources.ID]sources.Item{}, heat: map[sources.ID]*heat{},
+		good: map[sources.ID]*sources.Item{}, heat: map[sources.ID]*heat{},
 		later: map[sources.ID]*time.Timer{}, flying: map[sources.ID]*Hint{}, fights: fights{}, breakers: breakers{}, warned: map[string]bool{}, wake: stopped(), deadline: stopped(), verdict: make(chan struct{}),
 		health: HealthUnknown, touched: map[sources.ID]bool{},
 		assigned: Assignment{Source: a.Source, Spec: a.Spec},

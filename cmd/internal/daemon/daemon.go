@@ -73,6 +73,8 @@ type daemon struct {
 	resyncToo atomic.Bool
 	// blames are who wrote lines that were asked about.
 	blames *blames
+	// garbage says how much of it there may be.
+	garbage *collector
 }
 
 // Run runs Holdfast until ctx ends, then stops it in good order. It fails if the
@@ -84,9 +86,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer lock.Close()
-	frugal()
+	garbage := newCollector()
+	garbage.allow(garbageAtWork)
 	sweepMirrors(o.Config, o.Logger)
-	d := &daemon{opts: o, log: o.Logger, book: drift.NewBook(), people: audit.NewJoiner(), reloads: make(chan struct{}, 1), blames: newBlames()}
+	d := &daemon{opts: o, log: o.Logger, book: drift.NewBook(), people: audit.NewJoiner(), reloads: make(chan struct{}, 1), blames: newBlames(), garbage: garbage}
 	stop := d.keepRecord(ctx)
 	defer stop()
 	d.metrics = newMetrics(d.Environments, d.ledger.Stats)
@@ -136,7 +139,7 @@ func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	group.Go(func() error { return srv.Serve(ctx, tcp, socket) })
 	group.Go(func() error { return d.generations(ctx) })
 	group.Go(func() error { return d.signals(ctx) })
-	group.Go(func() error { return trim(ctx, d.metrics.ran, d.metrics.healed, d.rest) })
+	group.Go(func() error { return trim(ctx, d.garbage, d.metrics.work, d.rest) })
 	group.Go(func() error { return d.notifier.Run(ctx) })
 	group.Go(func() error { return d.reporter.Run(ctx) })
 	group.Go(func() error { return d.events.Run(ctx) })

@@ -29,9 +29,8 @@ type metrics struct {
 	ledgerNow func() ledger.Stats
 	// queueNow is how many runs wait, and for how long the oldest has.
 	queueNow func() (int, time.Duration)
-	// ran holds a token after a run that did or read much, and healed one after a
-	// drift that ended.
-	ran, healed chan struct{}
+	// work is told of what there is to do.
+	work work
 }
 
 // short buckets reach from a millisecond to a minute: corrections take
@@ -57,7 +56,7 @@ func newMetrics(status func() []reconciler.Status, ledger func() ledger.Stats) *
 		pollTime:  histogram("holdfast_source_poll_seconds", "How long looks at a source took.", "source"),
 		delivery:  newDeliveryMetrics(),
 		statusNow: status, ledgerNow: ledger,
-		ran: make(chan struct{}, 1), healed: make(chan struct{}, 1),
+		work: newWork(),
 	}
 	m.delivery.register(m.registry)
 	m.registry.MustRegister(m.runs, m.runTime, m.drifts, m.detect, m.resolved, m.resolve, m.polls, m.pollTime, m,
@@ -69,12 +68,18 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
+// RunBegan implements reconciler.Watcher.
+func (m *metrics) RunBegan(reconciler.Run) { signalOnce(m.work.began) }
+
+// StatusChanged implements reconciler.Watcher.
+func (m *metrics) StatusChanged(string) {}
+
 // RunEnded implements reconciler.Observer.
 func (m *metrics) RunEnded(r reconciler.Run) {
 	m.runs.WithLabelValues(r.Environment, string(r.Result)).Inc()
 	m.runTime.WithLabelValues(r.Environment).Observe(r.Seconds)
 	if r.Result != reconciler.Unchanged {
-		signalOnce(m.ran)
+		signalOnce(m.work.ran)
 	}
 }
 
@@ -99,7 +104,7 @@ func (m *metrics) DriftChanged(drift.Episode) {}
 func (m *metrics) DriftEnded(e drift.Episode) {
 	m.resolved.WithLabelValues(e.Environment, string(e.State)).Inc()
 	m.resolve.WithLabelValues(e.Environment).Observe(e.Ended.Sub(e.FirstSeen).Seconds())
-	signalOnce(m.healed)
+	signalOnce(m.work.healed)
 }
 
 func (m *metrics) polled(source string, took time.Duration, err error) {
