@@ -9,10 +9,12 @@ import (
 
 // settle is how long no run may have done anything, and lull how long nothing may
 // have been put back, before memory is given back. What puts drift back is small,
-// and is to be there for the next.
+// and is to be there for the next. Tail is when that is done once more: a burst has
+// an aftermath, in which controllers report on what was applied.
 const (
 	settle = 10 * time.Second
 	lull   = time.Minute
+	tail   = 30 * time.Second
 )
 
 // How much garbage there may be, in percent of what is in use, before it is collected:
@@ -20,7 +22,7 @@ const (
 // has plenty of processor time to trade for memory, and what still goes on then, as the
 // background verification, makes little garbage.
 const (
-	garbageAtWork = 50
+	garbageAtWork = 25
 	garbageAtRest = 15
 )
 
@@ -59,7 +61,10 @@ func trim(ctx context.Context, garbage *collector, w work, rest func()) error {
 			garbage.allow(garbageAtRest)
 			debug.FreeOSMemory()
 			unmapProgram()
-			resting = true
+			if !resting {
+				resting = true
+				quiet.Reset(tail)
+			}
 			continue
 		case <-w.began:
 			if !resting { // which may find nothing to do, and then puts nothing off
