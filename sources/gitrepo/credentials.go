@@ -28,6 +28,8 @@ type GitHubApp struct {
 	// BaseURL is that of the API. The default is https://api.github.com; GitHub
 	// Enterprise Server has https://host/api/v3.
 	BaseURL string
+	// Write asks for tokens that may also write the contents. Push does by itself.
+	Write bool
 }
 
 // credentials are one reading of what proves who we are, good for one operation.

@@ -54,6 +54,9 @@ func newAppTokens(o Options, addr address, web func() (*http.Client, error)) (*a
 		return nil, nil
 	}
 	t := &appTokens{app: *o.GitHubApp, client: web, permissions: map[string]string{"contents": "read"}}
+	if t.app.Write {
+		t.permissions["contents"] = "write"
+	}
 	t.base = strings.TrimRight(cmp.Or(t.app.BaseURL, "https://api.github.com"), "/")
 	base, err := url.Parse(t.base)
 	switch {
@@ -181,7 +184,7 @@ func (t *appTokens) call(ctx context.Context, method, path, proof string, body [
 	case err != nil:
 		return fail(ErrUnreachable, "get a token for the GitHub App: "+innermost(err), "")
 	case resp.StatusCode >= 300:
-		return appRefusal(resp.StatusCode, bytes.ReplaceAll(answer, []byte(proof), []byte("***")))
+		return t.refusal(resp.StatusCode, bytes.ReplaceAll(answer, []byte(proof), []byte("***")))
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
 		return fail(ErrUnreachable, "get a token for the GitHub App: the answer is not GitHub's", "check the base url")
@@ -189,7 +192,7 @@ func (t *appTokens) call(ctx context.Context, method, path, proof string, body [
 	return nil
 }
 
-func appRefusal(code int, answer []byte) error {
+func (t *appTokens) refusal(code int, answer []byte) error {
 	var said struct {
 		Message string `json:"message"`
 	}
@@ -201,7 +204,11 @@ func appRefusal(code int, answer []byte) error {
 	case http.StatusUnauthorized:
 		return fail(ErrAuth, text, "check the app's id, its private key, and the clock of this machine")
 	case http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity:
-		return fail(ErrAuth, text, "check that the app is installed for the repository, and may read its contents")
+		may := "read"
+		if t.app.Write {
+			may = "read and write"
+		}
+		return fail(ErrAuth, text, "check that the app is installed for the repository, and may "+may+" its contents")
 	}
 	return fail(ErrUnreachable, text, "")
 }

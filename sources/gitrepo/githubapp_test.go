@@ -14,11 +14,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/holdfast-gitops/holdfast/internal/testkit/gitserver"
 	"github.com/holdfast-gitops/holdfast/internal/testkit/sourcetest"
 	"github.com/holdfast-gitops/holdfast/sources/gitrepo"
 )
@@ -42,11 +44,15 @@ type forge struct {
 	wide    bool
 	refused int
 	asked   []string
+	// wished are the rights that tokens were asked for with; writers are those that
+	// may push.
+	wished  []string
+	writers map[string]bool
 }
 
 func newForge(t *testing.T, git http.Handler, key *rsa.PublicKey) *forge {
 	t.Helper()
-	f := &forge{t: t, git: git, key: key, good: map[string]bool{}, lifetime: time.Hour}
+	f := &forge{t: t, git: git, key: key, good: map[string]bool{}, writers: map[string]bool{}, lifetime: time.Hour}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v3/repos/team/web/installation", f.api(func(http.ResponseWriter, *http.Request) any {
 		return map[string]any{"id": 4711}
@@ -121,19 +127,22 @@ func (f *forge) issue(_ http.ResponseWriter, r *http.Request) any {
 	if f.wide && err == nil && len(wish.Repositories) == 0 {
 		wish.Repositories, wish.Permissions = []string{"web"}, map[string]string{"contents": "read"}
 	}
-	if err != nil || len(wish.Repositories) != 1 || wish.Repositories[0] != "web" || wish.Permissions["contents"] != "read" {
+	if err != nil || len(wish.Repositories) != 1 || wish.Repositories[0] != "web" || len(wish.Permissions) != 1 {
 		f.t.Errorf("the token is wished for as %+v, %v", wish, err)
 	}
 	f.issued++
 	token := fmt.Sprintf("ghs_secret%d", f.issued)
 	f.good[token] = true
+	f.wished = append(f.wished, wish.Permissions["contents"])
+	f.writers[token] = wish.Permissions["contents"] == "write"
 	return map[string]any{"token": token, "expires_at": time.Now().Add(f.lifetime).UTC().Format(time.RFC3339)}
 }
 
 func (f *forge) serveGit(w http.ResponseWriter, r *http.Request) {
 	user, password, _ := r.BasicAuth()
 	f.mu.Lock()
-	ok := user == "x-access-token" && f.good[password]
+	pushes := strings.Contains(r.URL.String(), "git-receive-pack")
+	ok := user == "x-access-token" && f.good[password] && (f.writers[password] || !pushes)
 	if !ok {
 		f.refused++
 	}
@@ -201,6 +210,9 @@ func TestGitHubApp(t *testing.T) {
 	sourcetest.WantFile(t, sourcetest.Fetch(t, r), "a", "1")
 	sourcetest.Fetch(t, r)
 	want("a token is kept", 1, 0)
+	if !slices.Equal(hub.wished, []string{"read"}) {
+		t.Errorf("to read, tokens are asked for that may %q", hub.wished)
+	}
 	if len(hub.asked) != 2 || !strings.HasSuffix(hub.asked[0], "/repos/team/web/installation") {
 		t.Errorf("the API was asked for %q", hub.asked)
 	}
@@ -282,5 +294,34 @@ func TestGitHubAppErrors(t *testing.T) {
 			r.Close()
 			t.Errorf("%+v was taken", app)
 		}
+	}
+}
+
+// TestAGitHubAppAsksToWriteOnlyToPush: what reads never holds a token that could
+// write, also where the two are the same app.
+func TestAGitHubAppAsksToWriteOnlyToPush(t *testing.T) {
+	t.Parallel()
+	server := gitserver.Start(t)
+	repo := server.Repo(t, "web")
+	pushable(t, repo)
+	file := filepath.Join(t.TempDir(), "app.pem")
+	hub := newForge(t, server, writeRSA(t, file, false))
+	o := gitrepo.Options{
+		Name: "web", URL: hub.URL + "/team/web.git", Ref: "main", Dir: t.TempDir(),
+		GitHubApp: &gitrepo.GitHubApp{ID: "42", KeyFile: file, BaseURL: hub.URL + "/api/v3"},
+	}
+	r, head := fetched(t, o)
+	if _, err := r.Push(t.Context(), o, proposal(head)); err != nil {
+		t.Fatal(err)
+	}
+	sourcetest.Fetch(t, r)
+	if _, refused := hub.counts(); refused != 0 || !slices.Equal(hub.wished, []string{"read", "write"}) {
+		t.Errorf("tokens that may %q were asked for, and %d requests refused", hub.wished, refused)
+	}
+	hub.set(func() { hub.down = http.StatusUnprocessableEntity })
+	p := proposal(head)
+	p.Branch = "holdfast/other"
+	if _, err := r.Push(t.Context(), o, p); !errors.Is(err, gitrepo.ErrAuth) || !strings.Contains(err.Error(), "may read and write its contents") {
+		t.Errorf("an app that may not write: %v", err)
 	}
 }

@@ -76,6 +76,11 @@ func (r *Repo) Push(ctx context.Context, o Options, p Proposal) (commit string, 
 // as is the repository as those see it who have other credentials.
 func (r *Repo) as(o Options) *Repo {
 	o.Timeout = r.opts.Timeout
+	if o.GitHubApp != nil {
+		app := *o.GitHubApp
+		app.Write = true
+		o.GitHubApp = &app
+	}
 	addr, err := parseAddress(o.URL)
 	if err != nil || addr.url != r.origin.addr.url {
 		return nil
