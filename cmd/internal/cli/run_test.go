@@ -47,6 +47,61 @@ func TestRunTurnsFlagsIntoAConfiguration(t *testing.T) {
 	}
 }
 
+// TestABindThatOthersReachHasToBeSaidTwice: once is an error that says how, and no
+// daemon begins.
+func TestABindThatOthersReachHasToBeSaidTwice(t *testing.T) {
+	dir := t.TempDir()
+	one, two := dir+"/one.yaml", dir+"/two.yaml"
+	for file, text := range map[string]string{
+		one: "listen: 0.0.0.0:8080\nsources: [{name: one, dir: x}]\n",
+		two: "listen: 0.0.0.0:8080\nallowNonLoopback: true\nsources: [{name: one, dir: x}]\n",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const flag, file = "or say --allow-non-loopback as well", "or say allowNonLoopback: true as well"
+	for name, tt := range map[string]struct {
+		args   []string
+		listen string
+		errs   []string
+	}{
+		"the flag":                {args: []string{"--repo", dir, "--listen", "0.0.0.0:8080"}, errs: []string{"--listen", `"0.0.0.0:8080" can be reached from other machines`, flag}},
+		"no host":                 {args: []string{"--repo", dir, "--listen", ":8080"}, errs: []string{flag}},
+		"an address of this host": {args: []string{"--repo", dir, "--listen", "[2001:db8::1]:8080"}, errs: []string{flag}},
+		"a name":                  {args: []string{"--repo", dir, "--listen", "example.com:8080"}, errs: []string{flag}},
+		"with a token":            {args: []string{"--repo", dir, "--listen", ":8080", "--token-file", one}, errs: []string{flag}},
+		"the file":                {args: []string{"--config", one}, errs: []string{one + ":1:", "can be reached from other machines", file}},
+		"the flag twice":          {args: []string{"--repo", dir, "--listen", ":8080", "--allow-non-loopback"}, listen: ":8080"},
+		"the file twice":          {args: []string{"--config", two}, listen: "0.0.0.0:8080"},
+		"loopback":                {args: []string{"--repo", dir, "--listen", "[::1]:8080"}, listen: "[::1]:8080"},
+		"the second word alone":   {args: []string{"--repo", dir, "--allow-non-loopback"}, listen: config.DefaultListen},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var errs bytes.Buffer
+			began := ""
+			a := &app{stdout: io.Discard, stderr: &errs, env: os.Getenv, daemon: func(_ context.Context, o daemon.Options) error {
+				began = o.Config.Listen
+				return nil
+			}}
+			root := a.root()
+			root.SetArgs(append([]string{"run", "--data-dir", dir + "/data"}, tt.args...))
+			want := 0
+			if tt.listen == "" {
+				want = 3
+			}
+			if code := a.report(root.Execute()); code != want || began != tt.listen {
+				t.Errorf("exit code %d, want %d; a daemon began at %q, want %q: %s", code, want, began, tt.listen, errs.String())
+			}
+			for _, part := range tt.errs {
+				if !strings.Contains(errs.String(), part) {
+					t.Errorf("the error does not say %q: %s", part, errs.String())
+				}
+			}
+		})
+	}
+}
+
 func TestRunReadsItsFileAgain(t *testing.T) {
 	dir := t.TempDir()
 	file := dir + "/holdfast.yaml"
