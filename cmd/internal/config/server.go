@@ -85,8 +85,8 @@ type Token struct {
 	// every call.
 	SHA256File string `json:"sha256File,omitempty"`
 	File       string `json:"file,omitempty"`
-	// Environments are patterns of the names of those that the token may change;
-	// none is all.
+	// Environments are patterns of the names of those that the token may change, and
+	// with readsNeedToken read; none is all.
 	Environments []string `json:"environments,omitempty"`
 }
 

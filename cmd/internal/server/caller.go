@@ -27,7 +27,8 @@ type caller struct {
 	// name is who acts, and how is what says so, for errors: "the token".
 	name, how string
 	grants    []Grant
-	// readsAll: what the grants bound is only what may be changed.
+	// readsAll: what the grants bound is only what may be changed, since reading
+	// needs no grant here.
 	readsAll bool
 	// session says that the caller came by a cookie.
 	session bool
@@ -85,7 +86,7 @@ func (c caller) patterns(role Role) []string {
 }
 
 // mayRead reports whether the caller may know of an environment. Where nobody has
-// to say who reads, and by tokens, all may be read.
+// to say who reads, all may be read.
 func (c caller) mayRead(environment string) bool {
 	return !c.known() || c.readsAll || c.roleIn(environment) >= RoleRead
 }

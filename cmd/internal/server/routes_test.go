@@ -95,7 +95,7 @@ var callers = []struct {
 func TestEveryRouteForEveryCaller(t *testing.T) {
 	f := newFake("shop-a", "prod")
 	f.statuses[0].Gates, f.statuses[1].Gates = []reconciler.Gate{{ID: "h-shop-a"}}, []reconciler.Gate{{ID: "h-prod"}}
-	cluster := &fakeCluster{rights: []string{"shop get", "shop get shop-a", "shop operate shop-a"}}
+	cluster := &fakeCluster{rights: []string{"shop get shop-a", "shop operate shop-a"}}
 	serve := func(readsNeedToken bool) http.Handler {
 		return testServer(f, Options{
 			Decider: obliging{}, Planner: obliging{}, Drifts: obliging{}, Sources: obliging{}, Notifications: obliging{}, Lists: &fakeLists{},
@@ -138,7 +138,11 @@ func TestEveryRouteForEveryCaller(t *testing.T) {
 					if who.token != "" {
 						edits = append(edits, bearer(who.token))
 					}
-					got := ask(t, h, o.method, target, edits...).StatusCode
+					res := ask(t, h, o.method, target, edits...)
+					got := res.StatusCode
+					if o.method == "GET" && i == 1 && who.scoped && environment == "prod" {
+						hides(t, who.name, o.path, target, res)
+					}
 					if refused := got == 401 || got == 403; refused != (want != 200) || refused && got != want {
 						t.Errorf("%s %s as %s: %d, want %d", o.method, target, who.name, got, want)
 					}
@@ -150,6 +154,20 @@ func TestEveryRouteForEveryCaller(t *testing.T) {
 		if !seen[key] {
 			t.Errorf("%s is no call any more", key)
 		}
+	}
+}
+
+// hides fails the test if an answer tells somebody of prod who may not know of it.
+// What sources and targets there are is not of one environment.
+func hides(t *testing.T, who, path, target string, res *http.Response) {
+	t.Helper()
+	global := path == api.PathOpenAPI || strings.HasPrefix(path, api.PathSources) || strings.HasPrefix(path, api.PathTargets)
+	switch about := target != path; {
+	case global:
+	case about && res.StatusCode != http.StatusNotFound:
+		t.Errorf("GET %s as %s: %d, want 404", target, who, res.StatusCode)
+	case !about && strings.Contains(text(t, res), `prod`):
+		t.Errorf("GET %s tells %s of prod", target, who)
 	}
 }
 
@@ -177,6 +195,7 @@ func TestEveryPageForWhoIsNotKnown(t *testing.T) {
 		{"GET", "/no/such/page", 303, 401},
 		{"POST", "/do/resync", 401, 401},
 		{"POST", "/drift/d-1/codify", 401, 401},
+		{"POST", "/drift/d-1/propose", 401, 401},
 		{"GET", "/login", 200, 200},
 		{"GET", "/healthz", 200, 200},
 		{"GET", "/readyz", 200, 200},

@@ -122,7 +122,7 @@ func (s *Server) signedIn(r *http.Request) (caller, bool) {
 	for _, t := range s.tokens() {
 		want, err := t.digest()
 		if err == nil && t.Name == one.who.name && subtle.ConstantTimeCompare(want[:], one.token[:]) == 1 {
-			who := t.caller()
+			who := s.callerWith(t)
 			who.session = true
 			return who, true
 		}

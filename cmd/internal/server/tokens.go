@@ -112,7 +112,7 @@ func (s *Server) holder(given string) (found caller, digest [sha256.Size]byte, e
 			continue
 		}
 		if subtle.ConstantTimeCompare(digest[:], want[:]) == 1 {
-			found = t.caller()
+			found = s.callerWith(t)
 		}
 	}
 	switch {
@@ -124,8 +124,9 @@ func (s *Server) holder(given string) (found caller, digest [sha256.Size]byte, e
 	return caller{}, digest, errNoToken
 }
 
-func (t Token) caller() caller {
-	return caller{name: t.Name, how: "the token", readsAll: true, grants: []Grant{{Role: t.Role, Environments: t.Environments}}}
+// callerWith is who calls with a token.
+func (s *Server) callerWith(t Token) caller {
+	return caller{name: t.Name, how: "the token", readsAll: !s.opts.ReadsNeedToken, grants: []Grant{{Role: t.Role, Environments: t.Environments}}}
 }
 
 // givenToken is the bearer token of a request. Where something is only read, the
