@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -51,6 +52,7 @@ func newBoard(t *testing.T) *board {
 	l.Close() // the daemon takes it
 	b.address = "http://" + listen
 	b.configure(listen)
+	b.repo.Git(t, "", "config", "http.receivepack", "true")
 	b.commit("Begin", map[string]string{
 		"environments/prod.yaml": labelled("prod", b.ns, "{tier: gold, team: checkout}", "drift: {mode: report}"),
 		"prod/web.yaml": deployment("web", "registry.example.com/web:1.8.1") + "---\n" + configMap("settings", "log-level", "info") +
@@ -105,6 +107,8 @@ sources:
   url: %s
   ref: main
   interval: 1h
+  push: {branches: "holdfast/*"}
+  forge: {kind: gitea, page: "https://git.example.org/team/shop"}
   grants: [{target: default, namespaces: ["*"], cluster: true}]
 `, listen, filepath.Join(b.dir, "data"), b.installation, tokens, audit, b.kubeconfig, b.ns, b.repo.URL)
 	for path, content := range map[string]string{b.config: text, audit: "token-of-audit"} {
@@ -236,6 +240,7 @@ func (b *board) takesDecisions(t *testing.T) {
 		t.Errorf("no patch:\n%s", text)
 	}
 	p.Screenshot("codify", true)
+	b.proposesABranch(t, p)
 	p.Type(`form[action="/do/accept"] input[name=reason]`, "looked into by ann")
 	p.Submit("#accept")
 	if text := p.Text(); !strings.Contains(text, "Accepted for 24h.") || !strings.Contains(text, "looked into by ann") {
@@ -249,11 +254,36 @@ func (b *board) takesDecisions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, verb := range []string{"accept", "revert"} {
+	for _, verb := range []string{"accept", "revert", "codify"} {
 		if !slices.ContainsFunc(actions.Actions, func(a ledger.Action) bool { return a.Verb == verb && a.Actor == "operator" }) {
 			t.Errorf("%s is not on record as the operator's: %+v", verb, actions.Actions)
 		}
 	}
+}
+
+// proposesABranch pushes the patch that is shown as a branch, by click: first under
+// a name that is not allowed, which loses nothing of what was typed.
+func (b *board) proposesABranch(t *testing.T, p *browser.Page) {
+	suggested := browser.Eval[string](p, `document.querySelector("#propose input[name=branch]").value`)
+	if !strings.HasPrefix(suggested, "holdfast/prod-settings-") {
+		t.Errorf("the branch is to be called %q", suggested)
+	}
+	browser.Eval[bool](p, `document.querySelector("#propose input[name=branch]").value = "elsewhere"; true`)
+	p.Type("#propose input[name=reason]", "debugging stays on")
+	p.Submit("#push")
+	if text := p.Text(); !strings.Contains(text, "holdfast/*") || browser.Eval[string](p, `document.querySelector("#propose input[name=reason]").value`) != "debugging stays on" {
+		t.Errorf("a branch that is not allowed:\n%s", text)
+	}
+	browser.Eval[bool](p, `document.querySelector("#propose input[name=branch]").value = "`+suggested+`"; true`)
+	p.Submit("#push")
+	p.Until("it is pushed", `document.querySelector("#pushed a[href^='https://git.example.org/team/shop/compare/']") !== null`)
+	if file := b.repo.Git(t, "", "show", suggested+":prod/web.yaml"); !strings.Contains(file, "trace") {
+		t.Errorf("the branch says:\n%s", file)
+	}
+	if message := b.repo.Git(t, "", "log", "-1", "--format=%an %B", suggested); !strings.HasPrefix(message, "operator ") || !strings.Contains(message, "debugging stays on") {
+		t.Errorf("its commit says:\n%s", message)
+	}
+	p.Screenshot("propose", true)
 }
 
 // looks are the ways in which each page is looked at: by what it is called in the
@@ -292,37 +322,53 @@ func (b *board) addresses(t *testing.T) map[string]string {
 	}
 }
 
-// showsPages looks at every page in light and dark, at a desk and on a phone.
+// showsPages looks at every page in light and dark, at a desk and on a phone, in
+// two tabs at the same time.
 func (b *board) showsPages(t *testing.T) {
 	b.drifting(t)
+	addresses := b.addresses(t)
+	names := slices.Sorted(maps.Keys(addresses))
+	t.Run("looks", func(t *testing.T) {
+		for tab := range 2 {
+			t.Run(fmt.Sprint("tab ", tab), func(t *testing.T) {
+				t.Parallel()
+				p := b.open(t, operatorToken, browser.View{})
+				for i := tab; i < len(names); i += 2 {
+					b.looksAt(t, p, names[i], addresses[names[i]])
+				}
+			})
+		}
+	})
 	p := b.open(t, operatorToken, browser.View{})
-	for name, address := range b.addresses(t) {
-		p.Look(looks[0].view)
-		p.Go(b.address + address)
-		p.Until("the page has its parts", `document.querySelector("h1, h2") !== null && document.documentElement.classList.contains("js")`)
-		p.Until("charts are drawn", `document.getElementById("charts") === null || document.querySelectorAll("#charts canvas").length === 3`)
-		if name != "unknown" { // whose status the browser complains of
-			fine(t, p)
-		}
-		if strings.Contains(browser.Eval[string](p, `document.documentElement.outerHTML`), "planted-sentinel") {
-			t.Errorf("%s shows a secret", name)
-		}
-		for _, look := range looks {
-			p.Look(look.view)
-			for _, f := range p.Audit(look.scope) {
-				t.Errorf("%s, %s: %s", name, look.name, f)
-			}
-			if browser.Eval[bool](p, `document.documentElement.scrollWidth > innerWidth + 1`) {
-				t.Errorf("%s, %s: wider than the window", name, look.name)
-			}
-			p.Screenshot(name+"-"+look.name, true)
-		}
-		p.Complaints() // those of the audit
-	}
 	p.Look(browser.View{Width: 1440, Height: 930})
 	p.Go(b.address + "/")
 	p.Until("it is live", `document.getElementById("live").innerText === "live"`)
 	p.Screenshot("dashboard", false)
+}
+
+// looksAt looks at one page in every way.
+func (b *board) looksAt(t *testing.T, p *browser.Page, name, address string) {
+	p.Look(looks[0].view)
+	p.Go(b.address + address)
+	p.Until("the page has its parts", `document.querySelector("h1, h2") !== null && document.documentElement.classList.contains("js")`)
+	p.Until("charts are drawn", `document.getElementById("charts") === null || document.querySelectorAll("#charts canvas").length === 3`)
+	if name != "unknown" { // whose status the browser complains of
+		fine(t, p)
+	}
+	if strings.Contains(browser.Eval[string](p, `document.documentElement.outerHTML`), "planted-sentinel") {
+		t.Errorf("%s shows a secret", name)
+	}
+	for _, look := range looks {
+		p.Look(look.view)
+		for _, f := range p.Audit(look.scope) {
+			t.Errorf("%s, %s: %s", name, look.name, f)
+		}
+		if browser.Eval[bool](p, `document.documentElement.scrollWidth > innerWidth + 1`) {
+			t.Errorf("%s, %s: wider than the window", name, look.name)
+		}
+		p.Screenshot(name+"-"+look.name, true)
+	}
+	p.Complaints() // those of the audit
 }
 
 // drifting makes drift that stays.

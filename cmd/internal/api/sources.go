@@ -62,6 +62,9 @@ type Source struct {
 	Errors      sources.Problems `json:"errors,omitempty"`
 	LastError   string           `json:"lastError,omitempty"`
 	LastErrorAt time.Time        `json:"lastErrorAt,omitzero"`
+	// Push is the pattern of the branches that may be pushed to the source; empty
+	// where none may.
+	Push string `json:"push,omitempty"`
 	// Held is a revision that waits, because history was rewritten.
 	Held *HeldRevision `json:"held,omitempty"`
 }

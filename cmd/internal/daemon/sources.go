@@ -88,6 +88,9 @@ func (f *follower) status() api.Source {
 		Name: c.Name, Kind: kindOf(c), URL: cmp.Or(c.URL, c.Dir), Ref: cmp.Or(c.Ref, c.Semver), Interval: f.interval.String(),
 		Held: f.guard.heldNow(),
 	}
+	if _, ok := f.source.(pusher); ok {
+		out.Push = c.Push.Branches
+	}
 	if repo, ok := c.Repo(); ok {
 		out.Web = repo.Templates()
 	}

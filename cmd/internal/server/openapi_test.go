@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding"
 	"encoding/json"
 	flags "flag"
@@ -9,6 +10,8 @@ import (
 	"go/parser"
 	gotoken "go/token"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -139,8 +142,11 @@ func (s *schemas) describe(o operation) object {
 		responses["304"] = object{"description": "it is as If-None-Match says"}
 	}
 	out := object{"summary": o.summary, "operationId": o.id(), "parameters": parameters, "responses": responses}
-	if o.method == "POST" {
-		out["security"] = []any{object{"bearer": []any{}}}
+	// One of these is enough. Reads need none of them, but where the configuration
+	// says so; over the socket nothing does.
+	out["security"] = []any{object{"bearer": []any{}}, object{"session": []any{}}, object{"sessionTLS": []any{}}}
+	if o.method == "GET" {
+		out["security"] = append(out["security"].([]any), object{"password": []any{}}, object{})
 	}
 	if o.body != nil {
 		out["requestBody"] = object{"content": object{"application/json": object{"schema": s.of(o.body)}}}
@@ -149,6 +155,14 @@ func (s *schemas) describe(o operation) object {
 		out["requestBody"] = object{"required": true, "content": object{o.bodyMedia: object{}}}
 	}
 	return out
+}
+
+// schemes are how callers over TCP say who they are.
+var schemes = object{
+	"bearer":     object{"type": "http", "scheme": "bearer", "description": "a token of server.tokens or server.tokenFile, or of a cluster's account"},
+	"password":   object{"type": "http", "scheme": "basic", "description": "the token as the password, under any name; for reads only"},
+	"session":    object{"type": "apiKey", "in": "cookie", "name": sessionCookie, "description": "a browser that signed in at " + PathLogin + "; a change has to say which page it comes from, by Origin or Sec-Fetch-Site"},
+	"sessionTLS": object{"type": "apiKey", "in": "cookie", "name": "__Host-" + sessionCookie, "description": "the same over TLS"},
 }
 
 func makeOpenAPI(t *testing.T) []byte {
@@ -165,14 +179,14 @@ func makeOpenAPI(t *testing.T) []byte {
 		"openapi": "3.1.0",
 		"info": object{
 			"title": "Holdfast", "version": "v1",
-			"description": "What a Holdfast daemon answers. Over TCP, calls that change something need a bearer token with the role operate, or administer for the ledger; others where server.readsNeedToken is set. Over the daemon's socket none is needed. Durations are written as 30s, 5m or 7d.",
+			"description": "What a Holdfast daemon answers. Over TCP, calls that change something need a bearer token, or the session of a browser that signed in, with the role operate, or administer for the ledger; others where server.readsNeedToken is set. Over the daemon's socket none is needed. Durations are written as 30s, 5m or 7d.",
 			"license":     object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
 		},
 		"servers": []any{object{"url": "/"}},
 		"paths":   paths,
 		"components": object{
 			"schemas":         s.defs,
-			"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer"}},
+			"securitySchemes": schemes,
 		},
 	}
 	var out bytes.Buffer
@@ -346,5 +360,52 @@ func TestAnswersAreAsTheDocumentSays(t *testing.T) {
 		if schema.Validate(object{"title": 7, "runs": 7, "environments": 7, "environment": 7, "name": 7, "at": 7, "targets": 7, "plans": 7, "holds": 7, "decisions": 7, "episode": 7}) == nil {
 			t.Errorf("%s %s: anything fits its schema", tt.method, tt.target)
 		}
+	}
+}
+
+// TestEverySecuritySchemeLetsIn: what the document says of how to show who one is.
+func TestEverySecuritySchemeLetsIn(t *testing.T) {
+	f := newFake("prod")
+	s := testServer(f, Options{TokenFile: writeToken(t, token), ReadsNeedToken: true})
+	h := s.Handler(false)
+	signIn := func(over func(*http.Request)) func(*http.Request) {
+		for _, c := range ask(t, h, "POST", PathLogin, fromForm("token="+token), over).Cookies() {
+			if c.Value != "" && strings.HasSuffix(c.Name, sessionCookie) {
+				return func(r *http.Request) { over(r); r.AddCookie(c); r.Header.Set("Sec-Fetch-Site", "same-origin") }
+			}
+		}
+		t.Fatal("nobody could sign in")
+		return nil
+	}
+	plain, secure := func(*http.Request) {}, func(r *http.Request) { r.TLS = &tls.ConnectionState{} }
+	ways := map[string]func(*http.Request){
+		"bearer": bearer(token), "password": func(r *http.Request) { r.SetBasicAuth("ann", token) }, "session": signIn(plain), "sessionTLS": signIn(secure),
+	}
+	for name := range schemes {
+		way := ways[name]
+		if way == nil {
+			t.Errorf("nobody shows how %s is used", name)
+			continue
+		}
+		if res := ask(t, h, "GET", api.PathEnvironments, way); res.StatusCode != http.StatusOK {
+			t.Errorf("a read by %s: %d", name, res.StatusCode)
+		}
+		want := http.StatusAccepted
+		if name == "password" {
+			want = http.StatusUnauthorized // a browser sends it along with what another site asks for
+		}
+		if res := ask(t, h, "POST", api.PathResync, way, body("application/json", "{}")); res.StatusCode != want {
+			t.Errorf("a change by %s: %d, want %d", name, res.StatusCode, want)
+		}
+		if name, ok := schemes[name].(object)["name"].(string); ok {
+			r := httptest.NewRequest("GET", "/", nil)
+			way(r)
+			if _, err := r.Cookie(name); err != nil {
+				t.Errorf("the cookie is not called %s", name)
+			}
+		}
+	}
+	if res := ask(t, h, "GET", api.PathEnvironments); res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a read by nobody: %d", res.StatusCode)
 	}
 }

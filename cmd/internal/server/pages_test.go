@@ -52,6 +52,7 @@ func fullFake() *fakeEngine {
 	}
 	f.runs["run-1"] = &fakeRun{run: run, done: make(chan struct{})}
 	f.episodes = []drift.Episode{drifted("prod", time.Time{}), drifted("dev", now.Add(-time.Hour))}
+	f.episodes[0].Severity = drift.Medium
 	f.episodes[1].ID = "e2"
 	f.episodes = append(f.episodes, drift.Episode{ID: "e3", Environment: "dev", Object: sources.ID{Kind: "ConfigMap", Namespace: "a", Name: "b"}, Class: drift.Missing, State: drift.Open, Cause: drift.UnknownCause,
 		Fate: drift.Accepted, Decision: &drift.Decision{Author: "ann", Reason: "on <purpose>", Until: now.Add(time.Hour)},
@@ -91,6 +92,8 @@ func TestPagesShowWhatIsKnown(t *testing.T) {
 		"/drift":                              {".spec.replicas", "kubectl-scale", "nothing can be said, not compared yet", "accepted", drift.Masked, "the whole object", "web/api.yaml", "1 open", `action="/do/revert"`},
 		"/drift?state=all&since=7d":           {`href="/drift/e2"`, "corrected"},
 		"/drift?environment=prod":             {`href="/drift/e1"`, `href="/api/v1/environments/prod/drift?expand=true&amp;group=cause&amp;open=true"`},
+		"/drift?severity=low":                 {"Severity at least", `/drift/e1`, `href="/api/v1/drift?expand=true&amp;group=cause&amp;open=true&amp;severity=low"`},
+		"/drift?severity=critical":            {"No open drift that is at least critical", "less severe is left out"},
 		"/drift/e1":                           {"reverts now", "web/api.yaml:7", "Revert now", "Accept", "Codify", "2 times", drift.Masked, "manual"},
 		"/drift/e3":                           {"accepted until", "on &lt;purpose&gt;"},
 		"/runs/run-1":                         {"on-call, socket", "250 ms", "Namespace/web", "Approve plan", "new-blue", "old-red", "and 3 more objects", drift.Masked, "forbidden", "web/a.yaml:5"},
@@ -183,7 +186,7 @@ func (fakeSources) Allow(context.Context, string, api.AllowRequest) (api.Source,
 
 func (fakeSources) Sources() []api.Source {
 	return []api.Source{{
-		Name: "shop", Kind: api.KindGit, URL: "https://git.example.com/shop.git", Ref: "main", Interval: "30s", Failures: 3,
+		Name: "shop", Kind: api.KindGit, Push: "holdfast/*", URL: "https://git.example.com/shop.git", Ref: "main", Interval: "30s", Failures: 3,
 		Revision: sources.Revision{ID: "a1b2c3d4e5", Ref: "refs/heads/main", Subject: "<b>bold</b>"}, LastError: "gone", LastErrorAt: now,
 		Commits: []sources.Revision{{ID: "a1b2c3d4e5", Subject: "<b>bold</b>"}},
 		Held:    &api.HeldRevision{From: sources.Revision{ID: "a1b2c3d4e5"}, To: sources.Revision{ID: "bbbb"}, Ancestry: "diverges", Since: now, Command: "holdfast allow shop bbbb"},
@@ -393,6 +396,37 @@ func TestButtonsAreForThoseWhoMay(t *testing.T) {
 	for _, target := range []string{"/", "/environments/prod", "/drift", "/drift/e1", "/runs/run-1"} {
 		if page := text(t, ask(t, reader, "GET", target)); strings.Contains(page, "<form method=\"post\"") {
 			t.Errorf("%s has forms for somebody who may change nothing", target)
+		}
+	}
+}
+
+// TestAPatchMayBeProposed: to whom may, where the source takes branches, and what
+// is refused loses nothing.
+func TestAPatchMayBeProposed(t *testing.T) {
+	f := fullFake()
+	l := recorded(t)
+	h := testServer(f, Options{TokenFile: writeToken(t, token), Drifts: obliging{}, Sources: fakeSources{}, Lists: listsOf(f), Ledger: l}).Handler(false)
+	page := text(t, ask(t, h, "POST", "/drift/e1/codify", tokenHeader, fromForm("field=.spec.replicas")))
+	for _, want := range []string{`action="/drift/e1/propose"`, `value="holdfast/prod-api-e1"`, `name="field" value=".spec.replicas"`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the patch does not say %q", want)
+		}
+	}
+	page = text(t, ask(t, h, "POST", "/drift/e1/propose", tokenHeader, fromForm("branch=holdfast/x&reason=&field=.spec.replicas")))
+	if !strings.Contains(page, "A reason of 1 to") || !strings.Contains(page, `value="holdfast/x"`) || strings.Contains(page, `id="pushed"`) {
+		t.Error("a proposal without a reason is not asked for again")
+	}
+	page = text(t, ask(t, h, "POST", "/drift/e1/propose", tokenHeader, fromForm("branch=holdfast/x&reason=it+is+so&field=.spec.replicas")))
+	if !strings.Contains(page, `id="pushed"`) || !strings.Contains(page, "<code>holdfast/x</code>") {
+		t.Error("the page does not say what was pushed")
+	}
+	flushed(t, l)
+	if got := decode[ledger.Actions](t, ask(t, h, "GET", "/api/v1/actions")); len(got.Actions) != 1 || got.Actions[0].Verb != "codify" || got.Actions[0].Actor != "token" {
+		t.Errorf("on record: %+v", got.Actions)
+	}
+	for name, target := range map[string]string{"codify": "/drift/e1/codify", "propose": "/drift/e1/propose"} {
+		if res := ask(t, h, "POST", target, fromForm("branch=holdfast/x&reason=y")); res.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s by a stranger: %d", name, res.StatusCode)
 		}
 	}
 }

@@ -101,6 +101,7 @@ func (d *Dashboard) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /drift", d.drift)
 	mux.HandleFunc("GET /drift/{id}", d.episode)
 	mux.HandleFunc("POST /drift/{id}/codify", d.codify)
+	mux.HandleFunc("POST /drift/{id}/propose", d.propose)
 	mux.HandleFunc("GET /runs/{id}", d.run)
 	mux.HandleFunc("GET /history", d.history)
 	mux.HandleFunc("GET /sources", d.sources)
@@ -114,7 +115,7 @@ func (d *Dashboard) Register(mux *http.ServeMux) {
 // IsForm reports whether a path takes forms: who may send one depends on what it
 // asks for, and the API decides.
 func IsForm(path string) bool {
-	return strings.HasPrefix(path, "/do/") || strings.HasPrefix(path, "/drift/") && strings.HasSuffix(path, "/codify")
+	return strings.HasPrefix(path, "/do/") || strings.HasPrefix(path, "/drift/") && (strings.HasSuffix(path, "/codify") || strings.HasSuffix(path, "/propose"))
 }
 
 // contentPolicy lets a page load and call what is ours and nothing else, and run

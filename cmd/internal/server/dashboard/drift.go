@@ -53,6 +53,9 @@ func (d *Dashboard) drift(w http.ResponseWriter, r *http.Request) {
 		b.State = "open"
 		ask.Set("open", "true")
 	}
+	if b.Severity != "" {
+		ask.Set("severity", b.Severity)
+	}
 	path := api.PathDrift
 	if b.Environment != "" {
 		path = about(b.Environment, "/drift")
@@ -89,7 +92,7 @@ func (b *driftBody) fill(report reconciler.Report, viewer Viewer) {
 	}
 	b.Open = b.Sum.Open
 	for _, g := range report.Groups {
-		if b.State == "ended" && g.Ended.IsZero() || b.Severity != "" && string(g.Severity) != b.Severity {
+		if b.State == "ended" && g.Ended.IsZero() {
 			continue
 		}
 		if len(b.Groups) == shownGroups {
@@ -128,9 +131,14 @@ type episodeBody struct {
 	Earlier   []drift.Episode
 	Decisions []drift.Decision
 	Runs      []reconciler.Run
-	// Patch is what codify found, Refused why it found nothing.
+	// Patch is what codify found of Field, Refused why it found nothing.
 	Patch   *codify.Patch
+	Field   string
 	Refused *problem
+	// Proposing is how the patch may be pushed as a branch; nil where it may not.
+	Proposing *proposing
+	// Pushed is the branch that it was pushed as.
+	Pushed *api.Proposal
 }
 
 func (d *Dashboard) episode(w http.ResponseWriter, r *http.Request) {
@@ -174,13 +182,19 @@ func (d *Dashboard) codify(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	d.findPatch(r, &b)
+	d.showEpisode(w, r, b)
+}
+
+// findPatch looks for the change of the field that a form names.
+func (d *Dashboard) findPatch(r *http.Request, b *episodeBody) {
 	q := url.Values{"object": {b.Object.String()}}
-	if field := r.PostFormValue("field"); field != "" {
-		q.Set("field", field)
+	if b.Field = r.PostFormValue("field"); b.Field != "" {
+		q.Set("field", b.Field)
 	}
 	var patch codify.Patch
 	if b.Refused = d.call(r, http.MethodPost, twin(about(b.Environment, "/drift/codify"), q), nil, &patch); b.Refused == nil {
 		b.Patch = &patch
+		b.Proposing = d.mayPropose(r, *b)
 	}
-	d.showEpisode(w, r, b)
 }
