@@ -76,7 +76,7 @@ func (s *generationStore) Add(obj any) error {
 	if err != nil {
 		return err
 	}
-	s.stream.note(nil)
+	s.stream.heard()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known == nil {
@@ -98,7 +98,7 @@ func (s *generationStore) Delete(obj any) error {
 	if err != nil {
 		return err
 	}
-	s.stream.note(nil)
+	s.stream.heard()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.known, name)
@@ -127,7 +127,7 @@ func (s *generationStore) Replace(list []any, _ string) error {
 		}
 	}
 	s.known = listed
-	s.stream.note(nil)
+	s.stream.heard()
 	s.stream.listed()
 	s.full()
 	return nil
@@ -138,6 +138,6 @@ func (s *generationStore) Resync() error { return nil }
 
 // Bookmark implements cache.ReflectorBookmarkStore: the watch is alive.
 func (s *generationStore) Bookmark(string) error {
-	s.stream.note(nil)
+	s.stream.heard()
 	return nil
 }

@@ -172,7 +172,7 @@ func (s *objectStore) Add(obj any) error {
 	if err != nil {
 		return err
 	}
-	s.stream.note(nil)
+	s.stream.heard()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.there[name] = true
@@ -189,7 +189,7 @@ func (s *objectStore) Delete(obj any) error {
 	if err != nil {
 		return err
 	}
-	s.stream.note(nil)
+	s.stream.heard()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.there, name)
@@ -216,7 +216,7 @@ func (s *objectStore) Replace(list []any, _ string) error {
 		}
 	}
 	s.there = listed
-	s.stream.note(nil)
+	s.stream.heard()
 	s.stream.listed()
 	return nil
 }
@@ -226,6 +226,6 @@ func (s *objectStore) Resync() error { return nil }
 
 // Bookmark implements cache.ReflectorBookmarkStore: the watch is alive.
 func (s *objectStore) Bookmark(string) error {
-	s.stream.note(nil)
+	s.stream.heard()
 	return nil
 }

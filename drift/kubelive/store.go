@@ -56,7 +56,7 @@ func (s *stream) Add(obj any) error {
 	if err != nil {
 		return err
 	}
-	s.note(nil)
+	s.heard()
 	s.index.observe(id, r)
 	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
 		s.index.noteAdditions(id, m, r)
@@ -73,7 +73,7 @@ func (s *stream) Delete(obj any) error {
 	if err != nil {
 		return err
 	}
-	s.note(nil)
+	s.heard()
 	s.index.vanished(id, r)
 	return nil
 }
@@ -88,7 +88,7 @@ func (s *stream) Replace(list []any, version string) error {
 		}
 		records[id] = r
 	}
-	s.note(nil)
+	s.heard()
 	s.index.replace(s.covers, records, version)
 	s.listed()
 	return nil
@@ -104,6 +104,6 @@ func (s *stream) Resync() error { return nil }
 
 // Bookmark implements cache.ReflectorBookmarkStore: the watch is alive.
 func (s *stream) Bookmark(string) error {
-	s.note(nil)
+	s.heard()
 	return nil
 }

@@ -173,7 +173,11 @@ type stream struct {
 	mu      sync.Mutex
 	isSync  bool
 	lastErr error
+	// lastAct is when it last said something; opened is when it last began. That it
+	// could be opened says nothing: whatever is in between may take a watch and never
+	// send anything.
 	lastAct time.Time
+	opened  time.Time
 	// errSince is when lastErr began; ended: the resource is not served or
 	// cannot be watched, so that there is no use in trying on.
 	errSince time.Time
@@ -237,7 +241,7 @@ func (s *stream) runOnce(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mu.Lock()
-	s.giveUp = cancel
+	s.giveUp, s.opened = cancel, time.Now()
 	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
@@ -251,7 +255,7 @@ func (s *stream) runOnce(ctx context.Context) {
 		case <-done:
 			return
 		case <-tick.C:
-			if at, _ := s.health(); time.Since(at) > silence {
+			if s.isMute() {
 				cancel()
 			}
 		}
@@ -264,6 +268,9 @@ func (s *stream) reflector() *cache.Reflector {
 			o.LabelSelector = s.api.selector
 			list, err := s.api.list(ctx, o)
 			s.note(err)
+			if err == nil {
+				s.heard()
+			}
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
@@ -285,7 +292,7 @@ func (s *stream) note(err error) {
 	defer s.mu.Unlock()
 	switch {
 	case err == nil:
-		s.lastErr, s.lastAct = nil, time.Now()
+		s.lastErr, s.opened = nil, time.Now()
 	case apierrors.IsResourceExpired(err), apierrors.IsGone(err), errors.Is(err, context.Canceled):
 	default:
 		if s.lastErr == nil {
@@ -299,6 +306,21 @@ func (s *stream) note(err error) {
 		close(s.failed)
 		s.failed = make(chan struct{})
 	}
+}
+
+// heard notes that something was said.
+func (s *stream) heard() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastErr, s.lastAct = nil, time.Now()
+}
+
+// isMute reports whether nothing was said for so long, since it last began, too,
+// that it is to begin anew.
+func (s *stream) isMute() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(s.lastAct) > silence && time.Since(s.opened) > silence
 }
 
 func (s *stream) health() (time.Time, error) {
