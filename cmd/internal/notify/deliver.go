@@ -10,17 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-gitops/holdfast/cmd/internal/outbox"
 	"github.com/holdfast-gitops/holdfast/drift"
-)
-
-const (
-	// maxBackoff bounds the pause between two attempts, maxRetryAfter what a
-	// receiver may ask for.
-	maxBackoff    = 5 * time.Minute
-	maxRetryAfter = time.Hour
-	// refusals is how often a message is tried that its receiver refuses for what
-	// it says.
-	refusals = 3
 )
 
 // sendError is why a receiver did not take a message.
@@ -37,11 +28,6 @@ type sendError struct {
 // Error is why.
 func (e sendError) Error() string { return e.why }
 
-// backoff doubles from a second, up to maxBackoff.
-func backoff(attempt int) time.Duration {
-	return min(time.Second<<min(attempt-1, 10), maxBackoff)
-}
-
 // deliver sends to one receiver, one message after the other, until ctx ends.
 func (n *Notifier) deliver(ctx context.Context, name string, r *receiver) {
 	for ctx.Err() == nil {
@@ -50,7 +36,7 @@ func (n *Notifier) deliver(ctx context.Context, name string, r *receiver) {
 			r.rest(ctx, wait)
 			continue
 		}
-		err := attempt(ctx, r, f.Message)
+		err := outbox.Attempt(ctx, func(ctx context.Context) error { return r.send(ctx, f.Message) })
 		if ctx.Err() != nil && err != nil {
 			return // it is tried again after the start
 		}
@@ -61,23 +47,6 @@ func (n *Notifier) deliver(ctx context.Context, name string, r *receiver) {
 			}
 		}
 	}
-}
-
-// atTheEnd is how long an attempt may still take when the process is to stop: one
-// that is cut off may have been taken, and would be made again.
-const atTheEnd = 5 * time.Second
-
-func attempt(ctx context.Context, r *receiver, m Message) error {
-	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer context.AfterFunc(ctx, func() {
-		select {
-		case <-own.Done():
-		case <-time.After(atTheEnd):
-			cancel()
-		}
-	})()
-	return r.send(own, m)
 }
 
 // settle takes note of how an attempt ended, and says how long to wait for the
@@ -93,7 +62,7 @@ func (n *Notifier) settle(name string, f flight, err error) time.Duration {
 	}
 	attempts := f.Attempts + 1
 	var e sendError
-	if errors.As(err, &e) && e.final && attempts >= refusals {
+	if errors.As(err, &e) && e.final && attempts >= outbox.Refusals {
 		n.opts.Count(name, "dropped")
 		n.opts.Logger.Error().Err(err).Str("receiver", name).Str("message", f.Title()).Msg("notification dropped: its receiver refuses it")
 		delete(n.state.Flights, name)
@@ -104,7 +73,7 @@ func (n *Notifier) settle(name string, f flight, err error) time.Duration {
 	n.opts.Logger.Warn().Err(err).Str("receiver", name).Int("attempt", attempts).Msg("notification not sent; it is tried again")
 	n.state.Flights[name].Attempts = attempts
 	n.save()
-	return max(n.opts.Backoff(attempts), min(e.after, maxRetryAfter))
+	return max(n.opts.Backoff(attempts), min(e.after, outbox.MaxRetryAfter))
 }
 
 // rest waits for a sign, or for a while where it is not zero.
@@ -172,18 +141,7 @@ func verdict(res *http.Response, now time.Time) error {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
 		e.final = true
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		e.after = retryAfter(res.Header.Get("Retry-After"), now)
+		e.after = outbox.RetryAfter(res.Header.Get("Retry-After"), now)
 	}
 	return e
-}
-
-// retryAfter reads seconds or a date, as RFC 9110 has it.
-func retryAfter(text string, now time.Time) time.Duration {
-	if d, err := time.ParseDuration(strings.TrimSpace(text) + "s"); err == nil && d > 0 {
-		return d
-	}
-	if at, err := http.ParseTime(text); err == nil && at.After(now) {
-		return at.Sub(now)
-	}
-	return 0
 }

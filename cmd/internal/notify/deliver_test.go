@@ -373,19 +373,7 @@ func TestWhatHappensTogetherIsToldTogether(t *testing.T) {
 	}
 }
 
-func TestBackoffAndWhatReceiversAskFor(t *testing.T) {
-	for attempt, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 9: 256 * time.Second, 10: 5 * time.Minute, 1000: 5 * time.Minute} {
-		if got := backoff(attempt); got != want {
-			t.Errorf("attempt %d: %s, want %s", attempt, got, want)
-		}
-	}
-	for text, want := range map[string]time.Duration{
-		"": 0, "soon": 0, "7": 7 * time.Second, "-7": 0, "Fri, 01 May 2026 12:00:30 GMT": 30 * time.Second, "Fri, 01 May 2026 11:00:00 GMT": 0,
-	} {
-		if got := retryAfter(text, noon); got != want {
-			t.Errorf("%q: %s, want %s", text, got, want)
-		}
-	}
+func TestWhatReceiversAskForIsWaitedFor(t *testing.T) {
 	s := newSink(t, 429)
 	s.after = "90"
 	n, err := Open(Options{

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/config"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/outbox"
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 )
@@ -96,7 +97,7 @@ type Notifier struct {
 func Open(o Options) (*Notifier, error) {
 	o.Every = cmp.Or(o.Every, lookEvery)
 	if o.Backoff == nil {
-		o.Backoff = backoff
+		o.Backoff = outbox.Backoff
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -174,28 +175,13 @@ func (n *Notifier) save() {
 		return
 	}
 	if err == nil {
-		err = replaceFile(n.path(), data)
+		err = outbox.ReplaceFile(n.path(), data)
 	}
 	if err != nil {
 		n.opts.Logger.Error().Err(err).Msg("what was told cannot be written; after a restart it is told again")
 		return
 	}
 	n.saved = string(data)
-}
-
-// replaceFile leaves the old content or the new, whatever happens.
-func replaceFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // it has gone where all went well
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // Run looks and sends until ctx ends. What was not sent by then is sent after the

@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/holdfast-gitops/holdfast/cmd/internal/outbox"
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 )
@@ -33,9 +34,6 @@ const (
 	maxWaiting = 8
 	// maxDeployments bounds the deployments that are remembered of one environment.
 	maxDeployments = 4
-	// atTheEnd is how long a request may still take when the process is to stop:
-	// one that is cut off may have been taken, and would be made again.
-	atTheEnd = 5 * time.Second
 )
 
 // Options are what a reporter needs. DataDir, Environments and Targets are
@@ -93,7 +91,7 @@ func Open(o Options) *Reporter {
 		o.Every = lookEvery
 	}
 	if o.Backoff == nil {
-		o.Backoff = backoff
+		o.Backoff = outbox.Backoff
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -133,27 +131,13 @@ func (r *Reporter) save() {
 		return
 	}
 	if err == nil {
-		err = replaceFile(r.path(), data)
+		err = outbox.ReplaceFile(r.path(), data)
 	}
 	if err != nil {
 		r.opts.Logger.Error().Err(err).Msg("what was told of commits cannot be written; after a restart it is told again")
 		return
 	}
 	r.saved = string(data)
-}
-
-// replaceFile leaves the old content or the new, whatever happens.
-func replaceFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // it has gone where all went well
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // Run looks and tells until ctx ends. What was not told by then is told after the
@@ -319,16 +303,11 @@ func (r *Reporter) next(source string) (message, bool) {
 }
 
 func attempt(ctx context.Context, t Target, m *message) error {
-	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*sendTimeout)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() {
-		select {
-		case <-own.Done():
-		case <-time.After(atTheEnd):
-			cancel()
-		}
-	})()
-	return t.tell(own, m)
+	return outbox.Attempt(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 3*sendTimeout)
+		defer cancel()
+		return t.tell(ctx, m)
+	})
 }
 
 // settle takes note of how an attempt ended, and says how long to wait for the
@@ -352,7 +331,7 @@ func (r *Reporter) settle(source string, m message, err error) time.Duration {
 	m.Attempts++
 	m.Tried = true
 	var e refusal
-	if errors.As(err, &e) && e.final && m.Attempts >= refusals {
+	if errors.As(err, &e) && e.final && m.Attempts >= outbox.Refusals {
 		r.opts.Count(source, "dropped")
 		log.Error().Err(err).Msg("commit status dropped: the repository's host refuses it")
 		rec.Waiting = rec.Waiting[1:]

@@ -14,19 +14,13 @@ import (
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/forge"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/outbox"
 )
 
 const (
 	// sendTimeout bounds one request, maxAnswer what is read of its answer.
 	sendTimeout = 20 * time.Second
 	maxAnswer   = 1 << 20
-	// maxBackoff bounds the pause between two attempts, maxRetryAfter what a host
-	// may ask for.
-	maxBackoff    = 5 * time.Minute
-	maxRetryAfter = time.Hour
-	// refusals is how often a message is tried that its host refuses for what it
-	// says.
-	refusals = 3
 )
 
 // Credential proves who tells.
@@ -62,10 +56,6 @@ type refusal struct {
 
 // Error is why.
 func (e refusal) Error() string { return e.why }
-
-func backoff(attempt int) time.Duration {
-	return min(time.Second<<min(attempt-1, 10), maxBackoff)
-}
 
 // tell sends what is left of a message, and notes in it what was taken.
 func (t Target) tell(ctx context.Context, m *message) error {
@@ -199,16 +189,12 @@ func refused(res *http.Response, answer []byte, cred Credential, now time.Time) 
 // wait is how long a host wants to be left alone: Retry-After, or when its limit
 // begins anew where nothing is left of it.
 func wait(h http.Header, now time.Time) time.Duration {
-	text := strings.TrimSpace(h.Get("Retry-After"))
-	if n, err := strconv.Atoi(text); err == nil && n > 0 {
-		return min(time.Duration(n)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(text); err == nil && at.After(now) {
-		return min(at.Sub(now), maxRetryAfter)
+	if asked := outbox.RetryAfter(h.Get("Retry-After"), now); asked > 0 {
+		return asked
 	}
 	if h.Get("X-RateLimit-Remaining") == "0" {
 		if n, err := strconv.ParseInt(h.Get("X-RateLimit-Reset"), 10, 64); err == nil {
-			return max(0, min(time.Unix(n, 0).Sub(now), maxRetryAfter))
+			return max(0, min(time.Unix(n, 0).Sub(now), outbox.MaxRetryAfter))
 		}
 	}
 	return 0

@@ -20,6 +20,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/holdfast-gitops/holdfast/cmd/internal/forge"
+	"github.com/holdfast-gitops/holdfast/cmd/internal/outbox"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
@@ -426,7 +427,7 @@ func TestAHostIsLeftAloneForAsLongAsItAsks(t *testing.T) {
 	}{
 		{map[string]string{"Retry-After": "30"}, 30 * time.Second},
 		{map[string]string{"Retry-After": now.Add(time.Minute).UTC().Format(http.TimeFormat)}, time.Minute},
-		{map[string]string{"Retry-After": "9999999"}, maxRetryAfter},
+		{map[string]string{"Retry-After": "9999999"}, outbox.MaxRetryAfter},
 		{map[string]string{"Retry-After": "-3"}, 0},
 		{map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1800000090"}, 90 * time.Second},
 		{map[string]string{"X-RateLimit-Remaining": "5", "X-RateLimit-Reset": "1800000090"}, 0},
@@ -454,8 +455,8 @@ func TestWhatIsRefusedForWhatItSaysIsGivenUp(t *testing.T) {
 	b.set(ready("prod", first), ready("test", second))
 	b.until("the one is dropped and the other told", func() bool { return b.count("dropped") == 1 && b.count("sent") == 1 })
 	b.idle()
-	if n := len(h.seen()); n != refusals+1 {
-		t.Errorf("%d requests, want %d", n, refusals+1)
+	if n := len(h.seen()); n != outbox.Refusals+1 {
+		t.Errorf("%d requests, want %d", n, outbox.Refusals+1)
 	}
 	b.logM.Lock()
 	defer b.logM.Unlock()
