@@ -58,7 +58,7 @@ func newBoard(t *testing.T) *board {
 		"prod/web.yaml": deployment("web", "registry.example.com/web:1.8.1") + "---\n" + configMap("settings", "log-level", "info") +
 			"---\napiVersion: v1\nkind: Secret\nmetadata: {name: api-key}\nstringData: {key: planted-sentinel}\n",
 		"environments/staging.yaml": labelled("staging", b.other, "{tier: silver, team: checkout}", ""),
-		"staging/web.yaml":          deployment("web", "registry.example.com/web:1.8.2") + "---\n" + configMap("settings", "log-level", "debug"),
+		"staging/web.yaml":          strings.Replace(deployment("web", "registry.example.com/web:1.8.2"), "replicas: 0", "replicas: 2", 1) + "---\n" + configMap("settings", "log-level", "debug"),
 		"environments/search.yaml":  labelled("search", b.other, "{tier: gold, team: search}", ""),
 		"search/index.yaml":         configMap("index", "shards", "4"),
 		"environments/batch.yaml":   labelled("batch", b.other, "{tier: silver, team: data}", ""),
@@ -186,6 +186,7 @@ func TestDashboard(t *testing.T) {
 	b := newBoard(t)
 	t.Run("is live", b.isLive)
 	t.Run("takes decisions by click", b.takesDecisions)
+	t.Run("shows what belongs to an object", b.showsTrees)
 	t.Run("pages", b.showsPages)
 	t.Run("can be read without script", b.readsWithoutScript)
 	t.Run("filters", b.filters)
@@ -261,31 +262,6 @@ func (b *board) takesDecisions(t *testing.T) {
 	}
 }
 
-// proposesABranch pushes the patch that is shown as a branch, by click: first under
-// a name that is not allowed, which loses nothing of what was typed.
-func (b *board) proposesABranch(t *testing.T, p *browser.Page) {
-	suggested := browser.Eval[string](p, `document.querySelector("#propose input[name=branch]").value`)
-	if !strings.HasPrefix(suggested, "holdfast/prod-settings-") {
-		t.Errorf("the branch is to be called %q", suggested)
-	}
-	browser.Eval[bool](p, `document.querySelector("#propose input[name=branch]").value = "elsewhere"; true`)
-	p.Type("#propose input[name=reason]", "debugging stays on")
-	p.Submit("#push")
-	if text := p.Text(); !strings.Contains(text, "holdfast/*") || browser.Eval[string](p, `document.querySelector("#propose input[name=reason]").value`) != "debugging stays on" {
-		t.Errorf("a branch that is not allowed:\n%s", text)
-	}
-	browser.Eval[bool](p, `document.querySelector("#propose input[name=branch]").value = "`+suggested+`"; true`)
-	p.Submit("#push")
-	p.Until("it is pushed", `document.querySelector("#pushed a[href^='https://git.example.org/team/shop/compare/']") !== null`)
-	if file := b.repo.Git(t, "", "show", suggested+":prod/web.yaml"); !strings.Contains(file, "trace") {
-		t.Errorf("the branch says:\n%s", file)
-	}
-	if message := b.repo.Git(t, "", "log", "-1", "--format=%an %B", suggested); !strings.HasPrefix(message, "operator ") || !strings.Contains(message, "debugging stays on") {
-		t.Errorf("its commit says:\n%s", message)
-	}
-	p.Screenshot("propose", true)
-}
-
 // looks are the ways in which each page is looked at: by what it is called in the
 // pictures.
 var looks = []struct {
@@ -315,7 +291,7 @@ func (b *board) addresses(t *testing.T) map[string]string {
 	i := slices.IndexFunc(report.Episodes, func(e drift.Episode) bool { return e.Object.Kind == "Deployment" })
 	return map[string]string{
 		"overview": "/", "overview-grouped": "/?group=label:team", "environment": "/environments/prod", "objects": "/environments/prod/objects",
-		"plan": "/environments/planned/plan", "environment-history": "/environments/prod/history", "held": "/environments/batch", "failed": "/environments/broken",
+		"tree": b.treeAddress(), "plan": "/environments/planned/plan", "environment-history": "/environments/prod/history", "held": "/environments/batch", "failed": "/environments/broken",
 		"drift": "/drift", "drift-ended": "/drift?state=all&since=7d", "episode": "/drift/" + report.Episodes[max(i, 0)].ID, "run": "/runs/" + last("staging"), "run-failed": "/runs/" + last("broken"),
 		"history": "/history", "history-drift": "/history?kind=drift", "history-actions": "/history?kind=actions", "sources": "/sources", "targets": "/targets", "health": "/health",
 		"unknown": "/environments/none", "login": "/login",
@@ -392,7 +368,7 @@ func (b *board) readsWithoutScript(t *testing.T) {
 	p := b.open(t, operatorToken, browser.View{NoScript: true})
 	for _, page := range []struct{ address, want string }{
 		{"/", "drifted"}, {"/environments/prod", "kubectl-edit"}, {"/environments/broken", "broken/config.yaml"}, {"/drift", "1.8.3-hotfix"},
-		{"/sources", b.repo.URL}, {"/history", "applied"}, {"/targets", "default"}, {"/health", "Ledger"}, {"/environments/planned/plan", "create"},
+		{"/sources", b.repo.URL}, {"/history", "applied"}, {"/targets", "default"}, {"/health", "Ledger"}, {b.treeAddress(), "ReplicaSet/"}, {"/environments/planned/plan", "create"},
 	} {
 		p.Go(b.address + page.address)
 		if text := p.Text(); !strings.Contains(text, page.want) {

@@ -102,6 +102,8 @@ type Target struct {
 	surveys   *surveys
 	// reactions are changes of definitions and admission.
 	reactions *reactions
+	// trees are what belongs to objects that somebody looks at.
+	trees trees
 }
 
 // FieldManager is the manager of what belongs to no environment: parents.

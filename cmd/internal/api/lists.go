@@ -71,6 +71,17 @@ func (c *Client) Objects(ctx context.Context, environment string, q ObjectsQuery
 	return call[Objects](ctx, c, http.MethodGet, environmentPath(environment, "objects"), v, 0)
 }
 
+// ObjectTree answers with an object and what belongs to it.
+type ObjectTree struct {
+	Environment string `json:"environment"`
+	reconciler.Tree
+}
+
+// ObjectTree reads an object of an environment with what belongs to it.
+func (c *Client) ObjectTree(ctx context.Context, environment, object string) (ObjectTree, error) {
+	return call[ObjectTree](ctx, c, http.MethodGet, environmentPath(environment, "objects/tree"), url.Values{"object": {object}}, 0)
+}
+
 // Target is how a target stands.
 type Target struct {
 	Name string `json:"name"`

@@ -16,15 +16,18 @@ func (a *app) objectsCommand() *cobra.Command {
 	var q api.ObjectsQuery
 	var all bool
 	c := &cobra.Command{
-		Use: "objects ENV", Short: "Show the objects of an environment, and how each stands",
+		Use: "objects ENV [OBJECT]", Short: "Show the objects of an environment, and how each stands",
 		Long: `Show the objects of an environment: where each was written down, whether it is as
 git says, whether it works, and when it was last applied, where that is on record.
+
+With an object, show what its target made of it, read now: of a Deployment its
+ReplicaSets and their pods, with health, reason and restarts.
 
 Ends with 2 when an object that is shown is not as git says, and with 1 when one
 failed, or no daemon answers.
 ` + connectHelp + exitHelp,
-		Example: "  holdfast objects prod\n  holdfast objects prod --sync drifted\n  holdfast objects prod --kind Deployment --health failed -o json",
-		Args:    cobra.ExactArgs(1),
+		Example: "  holdfast objects prod\n  holdfast objects prod Deployment/shop/web\n  holdfast objects prod --sync drifted\n  holdfast objects prod --kind Deployment --health failed -o json",
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.checkFormat(); err != nil {
 				return err
@@ -32,6 +35,9 @@ failed, or no daemon answers.
 			client, err := a.connect()
 			if err != nil {
 				return err
+			}
+			if len(args) == 2 {
+				return a.objectTree(c.Context(), client, args[0], args[1])
 			}
 			return a.objects(c.Context(), client, args[0], q, all)
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/cmd/internal/api"
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 // The methods below implement server.Lists.
@@ -16,6 +17,11 @@ import (
 // Objects implements server.Lists.
 func (d *daemon) Objects(environment string) ([]reconciler.Object, bool) {
 	return d.now.Load().engine.Objects(environment)
+}
+
+// Tree implements server.Lists.
+func (d *daemon) Tree(ctx context.Context, environment string, id sources.ID) (reconciler.Tree, error) {
+	return d.now.Load().engine.Tree(ctx, environment, id)
 }
 
 // Decided implements server.Lists.

@@ -14,12 +14,15 @@ import (
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/reconciler/ledger"
+	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 // Lists serves what there is beside environments and sources.
 type Lists interface {
 	// Objects are those of an environment, by identity.
 	Objects(environment string) ([]reconciler.Object, bool)
+	// Tree reads one of them with what belongs to it.
+	Tree(ctx context.Context, environment string, id sources.ID) (reconciler.Tree, error)
 	// Decided are the holds and decisions that count.
 	Decided(ctx context.Context) reconciler.Decided
 	// Episode is a drift that is in memory.
@@ -33,6 +36,7 @@ type Lists interface {
 
 func (s *Server) listRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.PathEnvironments+"/{name}/objects", s.objects)
+	mux.HandleFunc("GET "+api.PathEnvironments+"/{name}/objects/tree", s.objectTree)
 	mux.HandleFunc("GET "+api.PathTargets, s.targets)
 	mux.HandleFunc("GET "+api.PathTargets+"/{name}", s.target)
 	mux.HandleFunc("GET "+api.PathPlans, s.plans)

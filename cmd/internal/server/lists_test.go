@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,6 +32,22 @@ type fakeLists struct {
 func (f *fakeLists) Objects(name string) ([]reconciler.Object, bool) {
 	f.made.Add(1)
 	return slices.Clone(f.objects), name == "prod"
+}
+
+func (f *fakeLists) Tree(_ context.Context, environment string, id sources.ID) (reconciler.Tree, error) {
+	switch id.Name {
+	case "away":
+		return reconciler.Tree{}, errors.New("the cluster is away")
+	case "other":
+		return reconciler.Tree{}, fmt.Errorf("%s: %w %s", id, reconciler.ErrNotOurs, environment)
+	}
+	pod := reconciler.Part{Object: thing("Pod", "web", id.Name+"-1"), Health: reconciler.HealthFailed, Why: "CrashLoopBackOff: <b>back-off</b>", Restarts: 7, Where: "node-a", Created: now.Add(-time.Hour)}
+	return reconciler.Tree{
+		Part: reconciler.Part{Object: id, Health: reconciler.HealthProgressing, Why: "0 of 1 <i>ready</i>", Restarts: 7, Parts: []reconciler.Part{
+			{Object: thing("ReplicaSet", "web", id.Name+"-abc"), Health: reconciler.HealthProgressing, Restarts: 7, Parts: []reconciler.Part{pod}},
+		}},
+		AsOf: now, Cut: true, Problems: []string{"list <u>replicasets</u>: forbidden"},
+	}, nil
 }
 
 func (f *fakeLists) Decided(context.Context) reconciler.Decided {
@@ -326,5 +343,23 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	}
 	if n := len(s.answers.kept); n > maxAnswers {
 		t.Errorf("%d answers are kept", n)
+	}
+}
+
+func TestATreeIsReadOfWhatIsOurs(t *testing.T) {
+	_, _, s := listing(t)
+	h := s.Handler(true)
+	const path = "/api/v1/environments/prod/objects/tree?object="
+	tree := decode[api.ObjectTree](t, ask(t, h, "GET", path+"Deployment.apps/web/api"))
+	if tree.Environment != "prod" || tree.Object.Name != "api" || len(tree.Parts) != 1 || tree.Parts[0].Parts[0].Restarts != 7 || !tree.Cut {
+		t.Errorf("%+v", tree)
+	}
+	for target, want := range map[string]int{
+		path + "ConfigMap/web/other": 404, path + "ConfigMap/web/away": 502, path: 400, path + "a/b/c/d/e": 400,
+		"/api/v1/environments/none/objects/tree?object=ConfigMap/web/a": 404,
+	} {
+		if res := ask(t, h, "GET", target); res.StatusCode != want || res.Header.Get("Content-Type") != api.ProblemType {
+			t.Errorf("%s: %d, want %d", target, res.StatusCode, want)
+		}
 	}
 }

@@ -99,6 +99,7 @@ var operations = []operation{
 	{method: "POST", path: api.PathLedgerCheck, summary: "Look for damage in the ledger", answer: of[ledger.Report]()},
 	{method: "POST", path: api.PathLedgerBackup, summary: "A copy of the ledger", media: api.LedgerType},
 	{method: "GET", tagged: true, path: inEnvironment + "/objects", summary: "The objects of an environment, and how each stands", query: append([]string{"kind", "namespace", "name", "sync", "health"}, pagedQuery...), answer: of[api.Objects]()},
+	{method: "GET", path: inEnvironment + "/objects/tree", summary: "One object, and what its target made of it, read now", query: []string{"object"}, answer: of[api.ObjectTree]()},
 	{method: "GET", tagged: true, path: api.PathTargets, summary: "How all targets stand", answer: of[api.Targets]()},
 	{method: "GET", path: api.PathTargets + "/{name}", summary: "How one target stands", answer: of[api.Target]()},
 	{method: "GET", tagged: true, path: api.PathPlans, summary: "What is held, by environment", query: append([]string{"environment"}, pagedQuery...), answer: of[api.Plans]()},

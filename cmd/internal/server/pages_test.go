@@ -87,26 +87,30 @@ func TestPagesShowWhatIsKnown(t *testing.T) {
 			"<title>prod failed · Holdfast</title>", "run-2", "0123abcd", "Namespace/web", "protected kind", "Pod web-1: ImagePullBackOff", "hint", "mend it",
 			"End hold", "Release", "Retry", "Let its objects go", "Approve plan 0123abcd", ".spec.replicas", "kubectl-scale", "tier=gold", "Head is ahead", "all of it",
 		},
-		"/environments/prod/history":          {"run-1", "run-0", "all of it", "Who asked for what"},
-		"/environments/dev":                   {"Nothing can be said of it now", "not compared yet"},
-		"/drift":                              {".spec.replicas", "kubectl-scale", "nothing can be said, not compared yet", "accepted", drift.Masked, "the whole object", "web/api.yaml", "1 open", `action="/do/revert"`},
-		"/drift?state=all&since=7d":           {`href="/drift/e2"`, "corrected"},
-		"/drift?environment=prod":             {`href="/drift/e1"`, `href="/api/v1/environments/prod/drift?expand=true&amp;group=cause&amp;open=true"`},
-		"/drift?severity=low":                 {"Severity at least", `/drift/e1`, `href="/api/v1/drift?expand=true&amp;group=cause&amp;open=true&amp;severity=low"`},
-		"/drift?severity=critical":            {"No open drift that is at least critical", "less severe is left out"},
-		"/drift/e1":                           {"reverts now", "web/api.yaml:7", "Revert now", "Accept", "Codify", "2 times", drift.Masked, "manual"},
-		"/drift/e3":                           {"accepted until", "on &lt;purpose&gt;"},
-		"/runs/run-1":                         {"on-call, socket", "250 ms", "Namespace/web", "Approve plan", "new-blue", "old-red", "and 3 more objects", drift.Masked, "forbidden", "web/a.yaml:5"},
-		"/runs/run-0":                         {"ConfigMap/web/a"},
-		"/history":                            {"run-1", "run-0"},
-		"/history?result=applied":             {"run-0", `aria-current="true"`},
-		"/history?kind=actions":               {"&lt;em&gt;why&lt;/em&gt;", "hold"},
-		"/history?kind=drift":                 {"By manager", "noisiest", "/drift/e2"},
-		"/sources":                            {"https://git.example.com/shop.git", "does not descend", "Let it through", "failures in a row", "prod"},
-		"/targets":                            {"default", "12", "https://cluster.example.com", "not all is seen", "forbidden", "holdfast-1", "&lt;lease&gt;", "2 watches", "42"},
-		"/health":                             {"Ledger", "not ready", "still starting", "waiting for a turn", "chat: 3", "Process", "40"},
-		"/environments/prod/objects":          {"web/held", "waits", "held by ann", "no &lt;i&gt;pods", `href="/drift/e1"`, `href="/runs/run-1"`, "kustomize", "Deployment.apps"},
-		"/environments/prod/objects?by=layer": {"web/a.yaml (kustomize)"},
+		"/environments/prod/history": {"run-1", "run-0", "all of it", "Who asked for what"},
+		"/environments/dev":          {"Nothing can be said of it now", "not compared yet"},
+		"/drift":                     {".spec.replicas", "kubectl-scale", "nothing can be said, not compared yet", "accepted", drift.Masked, "the whole object", "web/api.yaml", "1 open", `action="/do/revert"`},
+		"/drift?state=all&since=7d":  {`href="/drift/e2"`, "corrected"},
+		"/drift?environment=prod":    {`href="/drift/e1"`, `href="/api/v1/environments/prod/drift?expand=true&amp;group=cause&amp;open=true"`},
+		"/drift?severity=low":        {"Severity at least", `/drift/e1`, `href="/api/v1/drift?expand=true&amp;group=cause&amp;open=true&amp;severity=low"`},
+		"/drift?severity=critical":   {"No open drift that is at least critical", "less severe is left out"},
+		"/drift/e1":                  {"reverts now", "web/api.yaml:7", "Revert now", "Accept", "Codify", "2 times", drift.Masked, "manual"},
+		"/drift/e3":                  {"accepted until", "on &lt;purpose&gt;"},
+		"/runs/run-1":                {"on-call, socket", "250 ms", "Namespace/web", "Approve plan", "new-blue", "old-red", "and 3 more objects", drift.Masked, "forbidden", "web/a.yaml:5"},
+		"/runs/run-0":                {"ConfigMap/web/a"},
+		"/history":                   {"run-1", "run-0"},
+		"/history?result=applied":    {"run-0", `aria-current="true"`},
+		"/history?kind=actions":      {"&lt;em&gt;why&lt;/em&gt;", "hold"},
+		"/history?kind=drift":        {"By manager", "noisiest", "/drift/e2"},
+		"/sources":                   {"https://git.example.com/shop.git", "does not descend", "Let it through", "failures in a row", "prod"},
+		"/targets":                   {"default", "12", "https://cluster.example.com", "not all is seen", "forbidden", "holdfast-1", "&lt;lease&gt;", "2 watches", "42"},
+		"/health":                    {"Ledger", "not ready", "still starting", "waiting for a turn", "chat: 3", "Process", "40"},
+		"/environments/prod/objects": {"web/held", "waits", "held by ann", "no &lt;i&gt;pods", `href="/drift/e1"`, `href="/runs/run-1"`, "kustomize", "Deployment.apps"},
+		"/environments/prod/objects/tree?object=Deployment/web/api": {
+			"Pod/web/api-1", "7 restarts", "CrashLoopBackOff: &lt;b&gt;", "node-a", "There is more than is listed", "&lt;u&gt;replicasets", `href="/drift/e1"`, `href="/runs/run-1"`,
+			`href="/api/v1/environments/prod/objects/tree?object=Deployment%2Fweb%2Fapi"`,
+		},
+		"/environments/prod/objects?by=layer":                  {"web/a.yaml (kustomize)"},
 		"/environments/prod/objects?sync=drifted&by=namespace": {"Deployment/web/api"},
 	} {
 		res := ask(t, h, "GET", target)
@@ -203,7 +207,7 @@ func TestPagesOfNothing(t *testing.T) {
 			t.Errorf("%s: %d, does not say %q", target, res.StatusCode, part)
 		}
 	}
-	for _, target := range []string{"/environments/none", "/environments/none/plan", "/drift/none", "/runs/none", "/drift?environment=none"} {
+	for _, target := range []string{"/environments/none", "/environments/none/plan", "/drift/none", "/runs/none", "/drift?environment=none", "/environments/none/objects/tree?object=ConfigMap/a"} {
 		res := ask(t, h, "GET", target)
 		if page := text(t, res); res.StatusCode != 404 || !strings.Contains(page, "To the environments") {
 			t.Errorf("%s: %d", target, res.StatusCode)

@@ -32,6 +32,7 @@ var rights = map[string]struct {
 	"GET " + inEnvironment:                   {RoleRead, nothing},
 	"GET " + inEnvironment + "/drift":        {RoleRead, nothing},
 	"GET " + inEnvironment + "/objects":      {RoleRead, nothing},
+	"GET " + inEnvironment + "/objects/tree": {RoleRead, nothing},
 	"GET " + inEnvironment + "/plan":         {RoleRead, nothing},
 	"GET " + inEnvironment + "/drift/ignore": {RoleRead, nothing},
 	"GET " + api.PathDrift:                   {RoleRead, nothing},
@@ -118,7 +119,7 @@ func TestEveryRouteForEveryCaller(t *testing.T) {
 		for _, environment := range []string{"shop-a", "prod"} {
 			target := strings.NewReplacer("{name}", environment, "{id}", "h-"+environment).Replace(o.path)
 			sent := strings.ReplaceAll(changingBodies[o.path], `"dev"`, `"`+environment+`"`)
-			if strings.HasSuffix(o.path, "codify") || strings.HasSuffix(o.path, "ignore") {
+			if strings.HasSuffix(o.path, "codify") || strings.HasSuffix(o.path, "ignore") || strings.HasSuffix(o.path, "tree") {
 				target += "?object=ConfigMap/a"
 			}
 			for _, who := range callers {
@@ -181,6 +182,7 @@ func TestEveryPageForWhoIsNotKnown(t *testing.T) {
 		{"GET", "/", 303, 401},
 		{"GET", "/environments/prod", 303, 401},
 		{"GET", "/environments/prod/objects", 303, 401},
+		{"GET", "/environments/prod/objects/tree", 303, 401},
 		{"GET", "/environments/prod/plan", 303, 401},
 		{"GET", "/environments/prod/history", 303, 401},
 		{"GET", "/drift", 303, 401},

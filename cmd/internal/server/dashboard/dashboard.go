@@ -96,6 +96,7 @@ func (d *Dashboard) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", d.overview)
 	mux.HandleFunc("GET /environments/{name}", d.environment)
 	mux.HandleFunc("GET /environments/{name}/objects", d.objects)
+	mux.HandleFunc("GET /environments/{name}/objects/tree", d.tree)
 	mux.HandleFunc("GET /environments/{name}/plan", d.plan)
 	mux.HandleFunc("GET /environments/{name}/history", d.environmentHistory)
 	mux.HandleFunc("GET /drift", d.drift)

@@ -58,10 +58,12 @@ func (d *Dashboard) functions() template.FuncMap {
 		"add":      func(a, b int) int { return a + b },
 		"object":   func(id sources.ID) string { return cut(id.String(), 300) },
 		"slug":     slug,
+		"tree":     treeOf,
 		"gate":     gateTitle,
 		"events":   eventTypes,
 		"spans":    func(texts ...string) []string { return texts },
 		"lasting":  lasting,
+		"interval": interval,
 		"int64":    func(n uint64) int64 { return int64(n) },
 		"lines":    lines,
 		"swapped":  swapped,
@@ -358,6 +360,17 @@ func lasting(text string) string {
 		return plural(hours, "hour")
 	}
 	return plural(int(span.Minutes()), "minute")
+}
+
+// interval is a duration without the parts that are nothing: 1h, not 1h0m0s.
+func interval(text string) string {
+	if minutes, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = minutes + "m"
+	}
+	if hours, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = hours + "h"
+	}
+	return text
 }
 
 // eventTypes are what a page listens for: after any of them it looks again.

@@ -128,7 +128,7 @@
   const took = s => s < 90 ? s.toFixed(1) + ' s' : s < 5400 ? Math.round(s / 60) + ' min' : Math.round(s / 3600) + ' h';
   const kinds = [
     { title: 'Drifts', of: d => [d.drifts, d.corrected], names: ['began', 'ended'], colours: ['--warn', '--good'], say: d => sum(d.drifts) + ' began, ' + sum(d.corrected) + ' ended' },
-    { title: 'Time to correct', of: d => [d.resolve], names: ['seconds'], colours: ['--info'], points: true, say: d => { const l = d.resolve.filter(x => x !== null); if (!l.length) return 'nothing has ended'; const a = took(Math.min(...l)), b = took(Math.max(...l)); return (a === b ? a : a + ' to ' + b) + ', each the median of three hours'; } },
+    { title: 'Time to correct', of: d => [d.resolve], names: ['seconds'], colours: ['--info'], points: true, say: d => { const l = d.resolve.filter(x => x !== null); if (!l.length) return 'nothing has ended'; const a = took(Math.min(...l)), b = took(Math.max(...l)); return a === b ? a : a + ' to ' + b + ', each the median of three hours'; } },
     { title: 'Runs', of: d => [d.runs, d.failed], names: ['ended well', 'failed'], colours: ['--good', '--bad'], say: d => sum(d.runs) + ' ended well, ' + sum(d.failed) + ' failed' },
   ];
   const bars = window.uPlot && uPlot.paths.bars({ size: [0.7, 14], align: -1 });
