@@ -121,7 +121,8 @@ func (s *deployStage) kubeconfigOf(account string) (path string, config *rest.Co
 
 // TestHoldfastLooksAfterItsOwnDeployment applies examples/deploy with a daemon
 // that may do anything, and then runs daemons with the very rights that this gave
-// them: for the whole cluster, and for one tenant's namespace.
+// them: for the whole cluster, for asking the cluster about its accounts, and for
+// one tenant's namespace.
 func TestHoldfastLooksAfterItsOwnDeployment(t *testing.T) {
 	s := newDeployStage(t)
 	s.configure(s.kubeconfig, `namespaces: ["*"], cluster: true`)
@@ -134,6 +135,8 @@ func TestHoldfastLooksAfterItsOwnDeployment(t *testing.T) {
 	s.stop()
 	kubeconfig, as := s.kubeconfigOf("holdfast")
 	s.clusterRights(kubeconfig, as)
+	s.everyVariant()
+	s.accountsOfTheCluster(kubeconfig)
 	s.withoutClusterRights()
 	s.tenantRights(kubeconfig, as)
 }
@@ -207,7 +210,7 @@ func (s *deployStage) withoutClusterRights() {
 	s.t.Helper()
 	ctx := context.Background()
 	bindings := s.objects.Resource(deployed("rbac.authorization.k8s.io", "v1", "clusterrolebindings"))
-	for _, name := range []string{"holdfast", "holdfast-applier"} {
+	for _, name := range []string{"holdfast", "holdfast-applier", "holdfast-auth-delegator"} {
 		if err := bindings.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 			s.t.Fatal(err)
 		}
