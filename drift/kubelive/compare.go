@@ -22,6 +22,10 @@ type Baseline struct {
 // BaselineOf digests the response to an apply.
 func BaselineOf(response *unstructured.Unstructured, owner Owner) Baseline {
 	b := Baseline{Record: recordOf(response)}
+	if len(response.GetManagedFields()) == 0 {
+		b.Values = digestContent(response.Object)
+		return b
+	}
 	if set, err := entryFields(ownEntry(response.GetManagedFields(), owner.Manager)); err == nil {
 		b.Values = digestValues(set, response.Object)
 	}
@@ -34,7 +38,7 @@ func BaselineOf(response *unstructured.Unstructured, owner Owner) Baseline {
 func (b Baseline) Matches(live *unstructured.Unstructured, owner Owner) bool {
 	now := BaselineOf(live, owner)
 	return b.UID == now.UID && b.Own == now.Own && b.Values == now.Values && b.Meta == now.Meta &&
-		now.OwnsPartOf
+		(now.OwnsPartOf || b.Own == Digest{} && !b.OwnsPartOf && len(live.GetManagedFields()) == 0)
 }
 
 // OwnsAs reports whether we own the same fields of a live object as the baseline
@@ -70,6 +74,14 @@ func Compare(live, desired *unstructured.Unstructured, owner Owner, sensitive bo
 	}
 	liveSet, err := entryFields(ownEntry(live.GetManagedFields(), owner.Manager))
 	return nil, err != nil || liveSet == nil || digestFields(liveSet, "") != digestFields(set, "")
+}
+
+// CompareGit is Compare for what a server keeps no managedFields of: at the paths
+// that git sets, lists as a whole. Nobody knows there who changed a value.
+func CompareGit(live, desired *unstructured.Unstructured, git map[string]any, sensitive bool) []drift.Change {
+	c := comparison{sensitive: sensitive}
+	c.walk(fieldsOf(git), live.Object, desired.Object, nil)
+	return c.changes
 }
 
 // managerFields is another manager's entry, decoded.

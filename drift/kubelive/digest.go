@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"hash"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -101,6 +102,22 @@ func digestMeta(m metav1.Object, owned fieldSet) Digest {
 func digestValues(set fieldSet, object map[string]any) Digest {
 	h := sha256.New()
 	hashValues(h, set, object)
+	return sum(h)
+}
+
+// digestContent is over all of an object but its status and what only a server
+// sets: where nothing tells what is ours, any change is worth a look.
+func digestContent(object map[string]any) Digest {
+	h := sha256.New()
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		if key != "status" && key != "metadata" {
+			put(h, key)
+			hashValue(h, object[key])
+		}
+	}
+	meta, _ := object["metadata"].(map[string]any)
+	hashValue(h, meta["labels"])
+	hashValue(h, meta["annotations"])
 	return sum(h)
 }
 

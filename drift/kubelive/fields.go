@@ -30,6 +30,16 @@ func parseFields(raw []byte) (fieldSet, error) {
 	return set, nil
 }
 
+// fieldsOf are the fields that an object sets, as if one by one; a list is one.
+func fieldsOf(value any) fieldSet {
+	m, _ := value.(map[string]any)
+	set := make(fieldSet, len(m))
+	for k, v := range m {
+		set["f:"+k] = fieldsOf(v)
+	}
+	return set
+}
+
 // children are the keys below a node without ".", sorted so that walks are
 // deterministic.
 func (s fieldSet) children() []string {

@@ -7,6 +7,7 @@ import (
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 // corrected says what the correction changed.
@@ -18,7 +19,7 @@ func (t *Target) corrected(op reconciler.Operation, live, response *unstructured
 		}
 		return out
 	}
-	changes, notOwned := kubelive.Compare(live, response, owner, op.Item.Sensitive)
+	changes, notOwned := compared(live, response, owner, op.Item)
 	out.Changes, out.Class = dropOurs(changes), drift.Changed
 	switch {
 	case len(changes) > 0:
@@ -35,13 +36,27 @@ func (t *Target) corrected(op reconciler.Operation, live, response *unstructured
 	return out
 }
 
+// compared is how live differs from the server's answer to an apply, or to its dry
+// run, and whether fields are no longer ours though they are equal. Some servers keep
+// no managedFields; what git sets has to do there.
+func compared(live, answer *unstructured.Unstructured, owner kubelive.Owner, item sources.Item) ([]drift.Change, bool) {
+	if len(answer.GetManagedFields()) > 0 {
+		return kubelive.Compare(live, answer, owner, item.Sensitive)
+	}
+	var git map[string]any
+	if decode(item.Body, &git) != nil {
+		return nil, false
+	}
+	return kubelive.CompareGit(live, answer, git, item.Sensitive), false
+}
+
 // persists notes a value that our apply does not bring back: it left what the
 // last apply answered, we still own it, and applying changes nothing. Something
 // in admission puts it there.
 func (t *Target) persists(out *reconciler.Outcome, response *unstructured.Unstructured, owner kubelive.Owner) {
 	n, _ := out.Operation.Live.(note)
 	now := kubelive.BaselineOf(response, owner)
-	if n.base.UID != response.GetUID() || n.base.Values == now.Values || n.base.Applied != now.Applied {
+	if len(response.GetManagedFields()) == 0 || n.base.UID != response.GetUID() || n.base.Values == now.Values || n.base.Applied != now.Applied {
 		return
 	}
 	wanted := &unstructured.Unstructured{}

@@ -101,7 +101,7 @@ func (c *comparison) explain(ctx context.Context, j job, op *reconciler.Operatio
 		c.add(j.op(reconciler.OpUnknown, "", c.locate(j, err)))
 		return
 	}
-	changes, notOwned := kubelive.Compare(live, merged, c.owner, j.item.Sensitive)
+	changes, notOwned := compared(live, merged, c.owner, j.item)
 	changes = slices.DeleteFunc(changes, func(ch drift.Change) bool {
 		return j.note(live).mode(j.item.ID, ch.Path, ch.Manager) == environment.ConflictYield && ch.Manager != drift.Unknown
 	})

@@ -25,6 +25,9 @@ import (
 // was read, or nil. It answers the object as it is then.
 func (t *Target) reclaim(ctx context.Context, w writer, op reconciler.Operation, n note, live, response *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	fields := response.GetManagedFields()
+	if len(fields) == 0 {
+		return response, nil // the server keeps none
+	}
 	kept := slices.DeleteFunc(slices.Clone(fields), func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == placeholderManager
 	})
