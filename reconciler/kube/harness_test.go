@@ -267,15 +267,19 @@ func (w *world) exists(r schema.GroupVersionResource, name string) bool {
 // patch changes an object by foreign hand, as manager.
 func (w *world) patch(r schema.GroupVersionResource, name, manager string, kind types.PatchType, body string) {
 	w.t.Helper()
+	_, err := w.objects.Resource(r).Namespace(w.namespace).Patch(context.Background(), name, kind, []byte(body), patchAs(manager, kind))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func patchAs(manager string, kind types.PatchType) metav1.PatchOptions {
 	o := metav1.PatchOptions{FieldManager: manager}
 	if kind == types.ApplyPatchType {
 		force := true
 		o.Force = &force
 	}
-	_, err := w.objects.Resource(r).Namespace(w.namespace).Patch(context.Background(), name, kind, []byte(body), o)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	return o
 }
 
 // guard makes a fault that counts safe for requests in parallel.

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -40,15 +41,30 @@ func yieldManager(owner kubelive.Owner) string {
 	return "holdfast-yield:" + strings.TrimPrefix(owner.Manager, "holdfast:")
 }
 
-// yieldsOf are the fields of an item that are left to others: for autoscalers,
-// and what conflicts showed.
+// yieldsOf are the fields of an item that are left to others: to autoscalers, to
+// the cluster itself, and what conflicts showed.
 func (t *Target) yieldsOf(item sources.Item) []string {
 	t.mu.Lock()
 	found := slices.Clone(t.yields[item.ID])
 	t.mu.Unlock()
 	found = append(found, t.scalers.yields(item)...)
+	found = append(found, aggregated(item)...)
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+// aggregated are the fields of an item that a controller of the cluster sets: the
+// rules of a ClusterRole that is put together of others, which many manifests have
+// as an empty list.
+func aggregated(item sources.Item) []string {
+	if item.ID.Kind != "ClusterRole" || item.ID.Group != "rbac.authorization.k8s.io" || !bytes.Contains(item.Body, []byte(`"aggregationRule"`)) {
+		return nil
+	}
+	var role struct{ AggregationRule, Rules *json.RawMessage }
+	if decode(item.Body, &role) != nil || role.AggregationRule == nil || role.Rules == nil {
+		return nil
+	}
+	return []string{".rules"}
 }
 
 // noteConflicts forgets what earlier conflicts showed when the rules about them
