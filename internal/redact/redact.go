@@ -8,6 +8,7 @@ package redact
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -40,14 +41,27 @@ func (r *Redactor) Add(values ...[]byte) {
 	defer r.mu.Unlock()
 	for _, v := range values {
 		v = bytes.TrimSpace(v)
-		r.add(string(v))
+		r.addForms(string(v))
 		r.add(base64.StdEncoding.EncodeToString(v))
 		if !bytes.ContainsRune(v, '\n') {
 			continue
 		}
-		r.add(strings.ReplaceAll(string(v), "\n", `\n`))
 		for line := range bytes.Lines(v) {
-			r.add(strings.TrimSpace(string(line)))
+			r.addForms(strings.TrimSpace(string(line)))
+		}
+	}
+}
+
+// addForms adds a text as it is and as JSON has it, where encoders differ in what
+// they escape.
+func (r *Redactor) addForms(s string) {
+	r.add(s)
+	for _, html := range []bool{false, true} {
+		var b strings.Builder
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(html)
+		if e.Encode(s) == nil {
+			r.add(b.String()[1 : b.Len()-2]) // without quotes and the end of the line
 		}
 	}
 }

@@ -10,14 +10,19 @@ import (
 
 func TestScrubTakesOutEveryFormOfAValue(t *testing.T) {
 	var r redact.Redactor
-	r.Add([]byte("correct-horse"), []byte("one line\nanother line\n"), []byte("short"), []byte("correct-horse-battery"))
+	r.Add([]byte("correct-horse"), []byte("one line\nanother line\n"), []byte("short"), []byte("correct-horse-battery"),
+		[]byte(`it "is" <one> & \two`), []byte("first \"line\"\nsecond <line>"))
 	for text, want := range map[string]string{
-		"value correct-horse is wrong":           "value *** is wrong",
-		"value correct-horse-battery is wrong":   "value *** is wrong",
-		"Y29ycmVjdC1ob3JzZQ== is not a number":   "*** is not a number",
-		"expected int, got another line":         "expected int, got ***",
-		`{"a":"one line\nanother line"}`:         `{"a":"***"}`,
-		"short stays, since it is in many words": "short stays, since it is in many words",
+		"value correct-horse is wrong":                   "value *** is wrong",
+		"value correct-horse-battery is wrong":           "value *** is wrong",
+		"Y29ycmVjdC1ob3JzZQ== is not a number":           "*** is not a number",
+		"expected int, got another line":                 "expected int, got ***",
+		`{"a":"one line\nanother line"}`:                 `{"a":"***"}`,
+		`{"a":"it \"is\" <one> & \\two"}`:                `{"a":"***"}`,
+		`{"a":"it \"is\" \u003cone\u003e \u0026 \\two"}`: `{"a":"***"}`,
+		`{"a":"first \"line\""}`:                         `{"a":"***"}`,
+		`{"a":"first \"line\"\nsecond <line>"}`:          `{"a":"***"}`,
+		"short stays, since it is in many words":         "short stays, since it is in many words",
 	} {
 		if got := r.Scrub(text); got != want {
 			t.Errorf("%q became %q, not %q", text, got, want)
