@@ -64,11 +64,12 @@ func fieldMode(d environment.Drift, id sources.ID, c *drift.Change) environment.
 	return d.Mode
 }
 
-// needsFields reports whether rules can only be applied when it is known which
-// fields differ.
+// needsFields reports whether it has to be known which fields differ before anything
+// is written: for rules about fields or managers, and for those by which drift is
+// reported and left.
 func needsFields(d environment.Drift) bool {
 	return slices.ContainsFunc(d.Rules, func(r environment.DriftRule) bool {
-		return len(r.Paths)+len(r.Managers) > 0
+		return len(r.Paths)+len(r.Managers) > 0 || r.Mode == environment.DriftReport
 	})
 }
 
