@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -140,9 +139,7 @@ func (s *stage) nameAnn(ns, name string) {
 		"requestURI":"/api/v1/namespaces/%s/configmaps/%s?fieldManager=kubectl-edit","user":{"username":"ann"},"userAgent":"kubectl/v1",
 		"objectRef":{"resource":"configmaps","namespace":%q,"name":%q},"responseStatus":{"code":200},"stageTimestamp":%q}]}`,
 		ns, name, ns, name, at.UTC().Format(time.RFC3339Nano))
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.dir, "data", "holdfast.sock"))
-	}, DisableKeepAlives: true}}
+	client := s.overSocket()
 	for token, want := range map[string]int{"": http.StatusUnauthorized, "token-of-audit": http.StatusNoContent} {
 		r, err := http.NewRequest(http.MethodPost, "http://holdfast"+api.PathAudit, strings.NewReader(body))
 		if err != nil {
@@ -258,77 +255,6 @@ func TestAStormIsOneRow(t *testing.T) {
 	}
 	if text := s.verb(0, "drift", env); !strings.Contains(text, fmt.Sprintf("%d × ConfigMap", n)) {
 		t.Errorf("the report:\n%s", text)
-	}
-}
-
-// TestSecretsComeOutNowhere plants secrets in every part of a Secret, lets them
-// drift, and looks for them in all that the program says and keeps.
-func TestSecretsComeOutNowhere(t *testing.T) {
-	t.Parallel()
-	s, ns := sharedStage(t), kube.Namespace(t)
-	env := "secrets-" + ns
-	secret := func(n string) string {
-		return fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: %s, annotations: {note: planted-note}, labels: {l: planted-label}}\nstringData: {a: planted-string}\ndata: {b: cGxhbnRlZC1kYXRh}\n", n)
-	}
-	s.repo.Commit(t, map[string]string{
-		"environments/e.yaml": environmentSpec(env, "app", ns, "drift: {rules: [{name: left, mode: report}]}"),
-		"app/a.yaml":          secret("left"), "app/b.yaml": secret("put-back"),
-	})
-	s.start()
-	heard := s.listen("")
-	s.settled(env, reconciler.Applied)
-	secrets := cms
-	secrets.Resource = "secrets"
-	for _, name := range []string{"left", "put-back"} {
-		patch := `{"stringData":{"a":"planted-live","b":null},"metadata":{"annotations":{"note":"planted-live-note","kubectl.kubernetes.io/last-applied-configuration":"planted-last"}}}`
-		if _, err := s.objects.Resource(secrets).Namespace(ns).Patch(context.Background(), name, types.MergePatchType, []byte(patch),
-			metav1.PatchOptions{FieldManager: "kubectl-edit"}); err != nil {
-			t.Fatal(err)
-		}
-		s.expectDrift(env, "Secret/"+ns+"/"+name)
-	}
-	s.expectDrift(env, "corrected")
-	s.repo.Commit(t, map[string]string{"app/b.yaml": strings.Replace(secret("put-back"), "planted-string", "planted-next", 1)})
-	s.resync(env)
-
-	said := map[string]string{}
-	for _, args := range [][]string{
-		{"status", env, "-o", "json"}, {"history", env, "-o", "json"}, {"history", "--actions", "-o", "json"}, {"plan", env, "-o", "json"},
-		{"drift", env, "--expand"}, {"drift", env, "-o", "json"}, {"drift", env, "-o", "html", "--expand"}, {"drift", env, "-o", "csv"}, {"drift", env, "-o", "markdown"},
-		{"drift", env, "--since", "1h", "-o", "json"}, {"drift", "ignore", env, "Secret/" + ns + "/left"}, {"drift", "codify", env, "Secret/" + ns + "/left"},
-		{"objects", env, "-o", "json"}, {"targets", "-o", "json"},
-	} {
-		cmd := program(append(args, "--data-dir", filepath.Join(s.dir, "data"))...)
-		out, _ := cmd.CombinedOutput() // the codes are others' business
-		if len(out) == 0 {
-			t.Errorf("%v says nothing", args)
-		}
-		said[strings.Join(args, " ")] = string(out)
-	}
-	events, err := json.Marshal(heard.events())
-	if err != nil || !strings.Contains(string(events), "drift.opened") {
-		t.Errorf("events %s, %v", events, err)
-	}
-	said["events"] = string(events)
-	s.stop()
-	for _, dir := range []string{filepath.Join(s.dir, "log"), filepath.Join(s.dir, "data", "ledger.db"), filepath.Join(s.dir, "data", "targets")} {
-		if err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return err
-			}
-			text, err := os.ReadFile(path)
-			said[path] = string(text)
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for what, text := range said {
-		for _, bad := range []string{"planted-", "cGxhbnRlZC"} {
-			if i := strings.Index(text, bad); i >= 0 {
-				t.Errorf("%s holds a secret: …%.120q", what, text[max(0, i-60):])
-			}
-		}
 	}
 }
 

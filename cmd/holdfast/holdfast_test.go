@@ -348,57 +348,6 @@ func TestKilledAtAnyMomentConverges(t *testing.T) {
 	})
 }
 
-func TestSecretsStayOutOfEveryOutput(t *testing.T) {
-	t.Parallel()
-	s, ns := sharedStage(t), kube.Namespace(t)
-	env := "secret-" + ns
-	const sentinel = "sentinel-8f3a"
-	secret := "apiVersion: v1\nkind: Secret\nmetadata: {name: token}\nstringData: {token: " + sentinel + "}\n"
-	s.repo.Commit(t, map[string]string{
-		"environments/e.yaml": environmentSpec(env, "app", ns, ""),
-		"app/s.yaml":          secret,
-		"app/bad.yaml":        "apiVersion: v1\nkind: Secret\nmetadata: {name: bad}\ntype: kubernetes.io/dockerconfigjson\nstringData: {.dockerconfigjson: " + sentinel + "}\n",
-	})
-	s.start()
-	s.settled(env, reconciler.Partial)
-	secrets := cms
-	secrets.Resource = "secrets"
-	_, err := s.objects.Resource(secrets).Namespace(ns).Patch(context.Background(), "token", types.MergePatchType,
-		[]byte(`{"stringData":{"token":"other-`+sentinel+`"}}`), metav1.PatchOptions{FieldManager: "kubectl-edit"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.expectDrift(env, "token.data.token: (sensitive) -> (sensitive) by kubectl-edit, corrected")
-	var outputs bytes.Buffer
-	for _, args := range [][]string{{"status"}, {"status", "-o", "json"}, {"drift"}, {"drift", "-o", "yaml"}, {"resync", "--wait"}} {
-		cmd := program(append(args, "--data-dir", filepath.Join(s.dir, "data"))...)
-		out, _ := cmd.CombinedOutput() // the exit code says that there is something to see
-		outputs.Write(out)
-	}
-	log, err := os.ReadFile(filepath.Join(s.dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	outputs.Write(log)
-	baselines, err := filepath.Glob(filepath.Join(s.dir, "data", "targets", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range baselines {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		outputs.Write(b)
-	}
-	const encoded = "c2VudGluZWwtOGYzY" // the sentinel in base64
-	for _, s := range []string{sentinel, encoded} {
-		if i := strings.Index(outputs.String(), s); i >= 0 {
-			t.Errorf("an output holds the secret: …%s…", outputs.String()[max(0, i-200):i+20])
-		}
-	}
-}
-
 func TestWithoutAFileOneFolderGoesIntoTheContextsNamespace(t *testing.T) {
 	t.Parallel()
 	s, ns := sharedStage(t), kube.Namespace(t)
