@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/client-go/rest"
 )
@@ -109,6 +110,26 @@ func (f *Faults) Before(m Match, do func(Call)) *Rule {
 	})
 }
 
+// Expire lets matching watches that would go on where another ended begin, and end
+// at once, as a server does that has forgotten what came since.
+func (f *Faults) Expire(m Match) *Rule {
+	return f.add(m, func(next http.RoundTripper, r *http.Request, c Call) (*http.Response, error) {
+		if c.Verb != "watch" || r.URL.Query().Get("sendInitialEvents") == "true" {
+			return next.RoundTrip(r)
+		}
+		resp := failure(r, http.StatusGone, "too old resource version: said by the test")
+		status, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return nil, err
+		}
+		event := append(append([]byte(`{"type":"ERROR","object":`), status...), "}\n"...)
+		resp.Status, resp.StatusCode, resp.ContentLength = "200 OK", http.StatusOK, -1
+		resp.Header.Del("Content-Length")
+		resp.Body = io.NopCloser(bytes.NewReader(event))
+		return resp, nil
+	})
+}
+
 // CancelBefore calls cancel instead of sending the n-th matching call, counted
 // from 1: the client dies just before it. Nothing it sends from then on arrives.
 func (f *Faults) CancelBefore(m Match, n int, cancel func()) *Rule {
@@ -140,14 +161,23 @@ func (f *Faults) die() {
 
 // DropWatches breaks every open watch, as a restart of a load balancer does, and
 // returns how many there were.
-func (f *Faults) DropWatches() int {
+func (f *Faults) DropWatches() int { return f.endWatches(Match{}, false) }
+
+// EndWatches ends the open watches that match in good order, as a server does after
+// some minutes, and returns how many there were.
+func (f *Faults) EndWatches(m Match) int { return f.endWatches(m, true) }
+
+func (f *Faults) endWatches(m Match, inOrder bool) int {
 	f.mu.Lock()
 	open := make([]*watchBody, 0, len(f.watches))
 	for w := range f.watches {
-		open = append(open, w)
+		if m.holds(w.call) {
+			open = append(open, w)
+		}
 	}
 	f.mu.Unlock()
 	for _, w := range open {
+		w.ended.Store(inOrder)
 		w.drop()
 	}
 	return len(open)
@@ -232,7 +262,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp, err = t.next.RoundTrip(r)
 	}
 	if err == nil && c.Verb == "watch" && resp.StatusCode == http.StatusOK {
-		resp.Body = t.faults.track(resp.Body)
+		resp.Body = t.faults.track(resp.Body, c)
 	}
 	return resp, err
 }
@@ -289,12 +319,24 @@ func failure(r *http.Request, code int, message string) *http.Response {
 // watchBody is the body of an open watch.
 type watchBody struct {
 	io.ReadCloser
+	call   Call
 	forget func()
+	// ended: what breaks it is to look like its end.
+	ended atomic.Bool
+}
+
+// Read implements io.Reader.
+func (w *watchBody) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	if err != nil && w.ended.Load() {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // track remembers an open watch until it is closed.
-func (f *Faults) track(body io.ReadCloser) io.ReadCloser {
-	w := &watchBody{ReadCloser: body}
+func (f *Faults) track(body io.ReadCloser, c Call) io.ReadCloser {
+	w := &watchBody{ReadCloser: body, call: c}
 	w.forget = sync.OnceFunc(func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
