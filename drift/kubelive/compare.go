@@ -3,6 +3,7 @@ package kubelive
 import (
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,7 +28,7 @@ func BaselineOf(response *unstructured.Unstructured, owner Owner) Baseline {
 		return b
 	}
 	if set, err := entryFields(ownEntry(response.GetManagedFields(), owner.Manager)); err == nil {
-		b.Values = digestValues(set, response.Object)
+		b.Values = digestValues(set, response.Object, sync.OnceValue(func() []managerFields { return decodeManagers(response, owner) }))
 	}
 	return b
 }
@@ -63,11 +64,23 @@ func Ours(m metav1.Object, owner Owner) bool {
 //
 // Where every value is equal but fields are no longer ours, notOwned is true.
 func Compare(live, desired *unstructured.Unstructured, owner Owner, sensitive bool) (changes []drift.Change, notOwned bool) {
+	return compare(live, desired, owner, comparison{sensitive: sensitive, same: equalValue})
+}
+
+// CompareWritten lists how live differs from what somebody wrote, which carries the
+// managedFields of a server's answer. What a server makes of a value by itself is no
+// difference: another spelling of a quantity, defaults within what is ours as a whole.
+func CompareWritten(live, written *unstructured.Unstructured, owner Owner, sensitive bool) []drift.Change {
+	changes, _ := compare(live, written, owner, comparison{sensitive: sensitive, same: holdsWritten})
+	return changes
+}
+
+func compare(live, desired *unstructured.Unstructured, owner Owner, c comparison) (changes []drift.Change, notOwned bool) {
 	set, err := entryFields(ownEntry(desired.GetManagedFields(), owner.Manager))
 	if err != nil || set == nil {
 		return nil, false
 	}
-	c := comparison{live: decodeManagers(live, owner), sensitive: sensitive}
+	c.live = decodeManagers(live, owner)
 	c.walk(set, live.Object, desired.Object, nil)
 	if len(c.changes) > 0 {
 		return c.changes, false
@@ -79,7 +92,7 @@ func Compare(live, desired *unstructured.Unstructured, owner Owner, sensitive bo
 // CompareGit is Compare for what a server keeps no managedFields of: at the paths
 // that git sets, lists as a whole. Nobody knows there who changed a value.
 func CompareGit(live, desired *unstructured.Unstructured, git map[string]any, sensitive bool) []drift.Change {
-	c := comparison{sensitive: sensitive}
+	c := comparison{sensitive: sensitive, same: equalValue}
 	c.walk(fieldsOf(git), live.Object, desired.Object, nil)
 	return c.changes
 }
@@ -106,14 +119,16 @@ func decodeManagers(live *unstructured.Unstructured, owner Owner) []managerField
 type comparison struct {
 	live      []managerFields
 	sensitive bool
-	changes   []drift.Change
+	// same says whether a live value is as it was desired.
+	same    func(live, desired any) bool
+	changes []drift.Change
 }
 
 func (c *comparison) walk(set fieldSet, live, desired any, path []string) {
 	keys := set.children()
 	if len(keys) == 0 {
-		if !equalValue(live, desired) {
-			c.add(path, live, desired)
+		if !c.same(live, desired) {
+			c.add(path, live, desired, c.managerOf(path))
 		}
 		return
 	}
@@ -124,7 +139,7 @@ func (c *comparison) walk(set fieldSet, live, desired any, path []string) {
 		case isAbsent(d):
 			// Owned but dropped by the server, as a null is: nothing to compare.
 		case isAbsent(l) && !(strings.HasPrefix(key, "f:") && set[key].onlyFields()):
-			c.add(here, l, d)
+			c.add(here, l, d, nil) // a field that is gone leaves no trace of who removed it
 		default:
 			c.walk(set[key], l, d, here)
 		}
@@ -150,7 +165,7 @@ func (c *comparison) walkOrder(keys []string, live, desired any, path []string) 
 	if len(l) != len(d) || slices.Equal(l, d) {
 		return
 	}
-	c.add(path, orderText(l), orderText(d))
+	c.add(path, orderText(l), orderText(d), nil) // an order is nobody's in managedFields
 }
 
 func orderText(keys []string) any {
@@ -161,13 +176,12 @@ func orderText(keys []string) any {
 	return names
 }
 
-func (c *comparison) add(path []string, live, desired any) {
+func (c *comparison) add(path []string, live, desired any, by *metav1.ManagedFieldsEntry) {
 	change := drift.Change{
 		Path: pathText(path), Desired: c.value(path, desired), Live: c.value(path, live),
 		Manager: drift.Unknown,
 	}
-	// A field that is gone leaves no trace of who removed it.
-	if by := c.managerOf(path); by != nil && !isAbsent(live) {
+	if by != nil && !isAbsent(live) {
 		change.Manager = by.Manager
 		change.Operation = string(by.Operation)
 		change.Subresource = by.Subresource

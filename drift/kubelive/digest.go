@@ -99,10 +99,11 @@ func digestMeta(m metav1.Object, owned fieldSet) Digest {
 
 // digestValues is over the values at the paths of set in a live object, and over
 // the order of the owned elements of keyed lists, which no set of fields tells.
-func digestValues(set fieldSet, object map[string]any) Digest {
-	h := sha256.New()
-	hashValues(h, set, object)
-	return sum(h)
+// What others own is left out of it, also where it is inside an empty map of ours.
+func digestValues(set fieldSet, object map[string]any, others func() []managerFields) Digest {
+	v := valueHash{h: sha256.New(), others: others}
+	v.add(set, object, make([]string, 0, 16))
+	return sum(v.h)
 }
 
 // digestContent is over all of an object but its status and what only a server
@@ -121,23 +122,31 @@ func digestContent(object map[string]any) Digest {
 	return sum(h)
 }
 
-func hashValues(h hash.Hash, set fieldSet, value any) {
+type valueHash struct {
+	h      hash.Hash
+	others func() []managerFields
+}
+
+func (v valueHash) add(set fieldSet, value any, path []string) {
 	keys := set.children()
 	if len(keys) == 0 {
-		hashValue(h, value)
+		if m, ok := value.(map[string]any); ok && len(m) > 0 {
+			value = withoutOthers(value, path, v.others())
+		}
+		hashValue(v.h, value)
 		return
 	}
 	for _, key := range keys {
-		put(h, key)
+		put(v.h, key)
 		next := child(value, key)
 		if isAbsent(next) {
-			put(h, "absent")
+			put(v.h, "absent")
 			continue
 		}
-		hashValues(h, set[key], next)
+		v.add(set[key], next, append(path, key))
 	}
 	for _, key := range keyedOrder(keys, value) {
-		put(h, key)
+		put(v.h, key)
 	}
 }
 

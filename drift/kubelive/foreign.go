@@ -1,6 +1,8 @@
 package kubelive
 
 import (
+	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -107,16 +109,31 @@ func walkAdded(theirs, ours fieldSet, path []string, found func([]string)) {
 		below := append(path, key)
 		mine, known := ours[key]
 		switch {
-		case known && len(mine) == 0:
-			// Ours as a whole.
+		case known && len(mine) == 0 && len(theirs[key].children()) == 0:
+			// Ours as a whole. An empty map of ours is not: what is in it is theirs.
 		case known:
-			walkAdded(theirs[key], mine, below, found)
+			walkAdded(withoutKey(theirs[key], key), mine, below, found)
 		case strings.HasPrefix(key, "f:") && hasFields(theirs[key]):
 			walkAdded(theirs[key], nil, below, found)
 		default:
 			found(below)
 		}
 	}
+}
+
+// withoutKey is what somebody owns in an element of a keyed list without the fields
+// that name it, which everybody owns who says anything of it.
+func withoutKey(set fieldSet, key string) fieldSet {
+	var fields map[string]any
+	arg, keyed := strings.CutPrefix(key, "k:")
+	if !keyed || json.Unmarshal([]byte(arg), &fields) != nil {
+		return set
+	}
+	out := maps.Clone(set)
+	for name := range fields {
+		delete(out, "f:"+name)
+	}
+	return out
 }
 
 // hasFields reports whether what is below a field are fields by name.

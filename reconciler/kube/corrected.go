@@ -64,7 +64,10 @@ func (t *Target) persists(out *reconciler.Outcome, response *unstructured.Unstru
 		return
 	}
 	wanted.SetManagedFields(response.GetManagedFields())
-	out.Changes, _ = kubelive.Compare(response, wanted, owner, out.Operation.Item.Sensitive)
+	if out.Changes = kubelive.CompareWritten(response, wanted, owner, out.Operation.Item.Sensitive); len(out.Changes) == 0 {
+		// It was rewritten to what counts as the same.
+		out.Changes, _ = kubelive.Compare(response, wanted, owner, out.Operation.Item.Sensitive)
+	}
 	out.Noop, out.Persists, out.Class = false, true, drift.Changed
 }
 

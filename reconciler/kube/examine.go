@@ -97,6 +97,13 @@ func (c *comparison) explain(ctx context.Context, j job, op *reconciler.Operatio
 		c.add(c.recreateOp(ctx, j, live, err))
 		return
 	}
+	if op.Kind == reconciler.OpCorrect {
+		if op.Changes = refusedChanges(j.item, live, err); len(op.Changes) > 0 {
+			op.Class = drift.Changed
+			c.add(*op)
+			return
+		}
+	}
 	if err != nil {
 		c.add(j.op(reconciler.OpUnknown, "", c.locate(j, err)))
 		return

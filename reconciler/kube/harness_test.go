@@ -129,7 +129,12 @@ func (w *world) restart() {
 // items parses manifests; NS stands for the world's namespace.
 func (w *world) items(text string) []sources.Item {
 	w.t.Helper()
-	items, problems := manifest.Parse("test.yaml", []byte(strings.ReplaceAll(text, "NS", w.namespace)), manifest.Options{})
+	return w.parse(strings.ReplaceAll(text, "NS", w.namespace))
+}
+
+func (w *world) parse(text string) []sources.Item {
+	w.t.Helper()
+	items, problems := manifest.Parse("test.yaml", []byte(text), manifest.Options{})
 	if len(problems) > 0 {
 		w.t.Fatal(problems)
 	}
@@ -318,7 +323,7 @@ func schemaOf(resource string) schema.GroupResource { return schema.GroupResourc
 func (w *world) eventually(what string, is func() bool) {
 	w.t.Helper()
 	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !is() {
 		select {

@@ -12,7 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 // repairManager writes what an apply cannot: it owns nothing for longer than that
@@ -29,19 +31,9 @@ func (t *Target) repair(ctx context.Context, w writer, op reconciler.Operation, 
 	if live == nil || !apierrors.IsInvalid(refusal) || isImmutable(refusal) || isWrongUID(refusal) {
 		return nil, false
 	}
-	var desired map[string]any
-	if decode(op.Item.Body, &desired) != nil {
-		return nil, false
-	}
 	steps := []jsonPatch{{Op: "replace", Path: "/metadata/resourceVersion", Value: live.GetResourceVersion()}}
-	for _, path := range listsNamed(refusal) {
-		want, _, _ := unstructured.NestedFieldNoCopy(desired, path...)
-		have, _, _ := unstructured.NestedFieldNoCopy(live.Object, path...)
-		wantList, ok1 := want.([]any)
-		haveList, ok2 := have.([]any)
-		if ok1 && ok2 {
-			steps = append(steps, jsonPatch{Op: "replace", Path: "/" + strings.Join(path, "/"), Value: keptOrWanted(wantList, haveList)})
-		}
+	for _, l := range listsInTheWay(op.Item, live, refusal) {
+		steps = append(steps, jsonPatch{Op: "replace", Path: "/" + strings.Join(l.path, "/"), Value: keptOrWanted(l.want, l.have)})
 	}
 	if len(steps) == 1 {
 		return nil, false
@@ -54,18 +46,61 @@ func (t *Target) repair(ctx context.Context, w writer, op reconciler.Operation, 
 	return after, err == nil
 }
 
-// listsNamed are the lists whose elements a refusal is about, outside other lists.
-func listsNamed(refusal error) (out [][]string) {
+// listInTheWay is a list that an apply cannot add to.
+type listInTheWay struct {
+	path       []string
+	want, have []any
+}
+
+// listsInTheWay are the lists that a refusal is about and that live has otherwise than
+// git says, outside other lists.
+func listsInTheWay(item sources.Item, live *unstructured.Unstructured, refusal error) (out []listInTheWay) {
+	var desired map[string]any
+	if decode(item.Body, &desired) != nil {
+		return nil
+	}
+	for _, path := range fieldsNamed(refusal) {
+		want, _, _ := unstructured.NestedFieldNoCopy(desired, path...)
+		have, _, _ := unstructured.NestedFieldNoCopy(live.Object, path...)
+		l := listInTheWay{path: path}
+		var ok1, ok2 bool
+		l.want, ok1 = want.([]any)
+		l.have, ok2 = have.([]any)
+		// What others have in metadata, such as their finalizers, is never in the way.
+		if ok1 && ok2 && path[0] != "metadata" && !contains(l.have, l.want) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// fieldsNamed are the fields that a refusal is about, up to the first list.
+func fieldsNamed(refusal error) (out [][]string) {
 	var status apierrors.APIStatus
 	if !errors.As(refusal, &status) || status.Status().Details == nil {
 		return nil
 	}
 	for _, cause := range status.Status().Details.Causes {
-		list, _, found := strings.Cut(cause.Field, "[")
-		path := strings.Split(list, ".")
-		if found && !slices.ContainsFunc(out, func(have []string) bool { return slices.Equal(have, path) }) {
+		field, _, _ := strings.Cut(cause.Field, "[")
+		path := strings.Split(field, ".")
+		if field != "" && !slices.ContainsFunc(out, func(have []string) bool { return slices.Equal(have, path) }) {
 			out = append(out, path)
 		}
+	}
+	return out
+}
+
+// refusedChanges are what differs where even a dry run is refused because of it: the
+// lists whose elements others made theirs by another key.
+func refusedChanges(item sources.Item, live *unstructured.Unstructured, refusal error) (out []drift.Change) {
+	if !apierrors.IsInvalid(refusal) || isWrongUID(refusal) {
+		return nil
+	}
+	for _, l := range listsInTheWay(item, live, refusal) {
+		out = append(out, drift.Change{
+			Path: "." + strings.Join(l.path, "."), Desired: drift.NewValue(l.want, item.Sensitive), Live: drift.NewValue(l.have, item.Sensitive),
+			Manager: drift.Unknown,
+		})
 	}
 	return out
 }
@@ -87,6 +122,10 @@ func keptOrWanted(want, have []any) []any {
 // contains reports whether a live value has all that is wanted of it.
 func contains(live, want any) bool {
 	w, isMap := want.(map[string]any)
+	if wl, ok := want.([]any); ok {
+		ll, ok := live.([]any)
+		return ok && slices.EqualFunc(ll, wl, contains)
+	}
 	if !isMap {
 		a, err1 := json.Marshal(live)
 		b, err2 := json.Marshal(want)
