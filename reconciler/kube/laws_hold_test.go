@@ -65,7 +65,7 @@ func (l *law) add() {
 func (l *law) nothing(got outcome) {
 	l.t.Helper()
 	for id, o := range got.done {
-		if o.Err != nil || o.Class != "" || !o.Noop {
+		if o.Err != nil || o.Class != "" || o.Persists || len(o.Changes) > 0 {
 			l.t.Errorf("%s: what others add is drift: %s (%s), class %q, persists %v, error %v, %+v", id, o.Operation.Kind, o.Operation.Why, o.Class, o.Persists, o.Err, o.Changes)
 		}
 	}
