@@ -92,9 +92,9 @@ func TestLawsCoverWhatIsServed(t *testing.T) {
 	}
 }
 
-// filled is what puts into a manifest what cannot be written down in it: the namespace,
+// filler is what puts into a manifest what cannot be written down in it: the namespace,
 // addresses of its own, a certificate, and a request for one.
-func filled(t *testing.T) func(text, namespace string) string {
+func filler(t *testing.T) func(text, namespace string) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

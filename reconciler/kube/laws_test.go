@@ -78,7 +78,7 @@ func TestLawsOfDetectionForBuiltInKinds(t *testing.T) {
 	if err := yaml.UnmarshalStrict(text, &additions); err != nil {
 		t.Fatal(err)
 	}
-	fill := filled(t)
+	fill := filler(t)
 	for _, doc := range lawKinds(t) {
 		var head struct{ APIVersion, Kind string }
 		if err := yaml.Unmarshal(doc, &head); err != nil {
