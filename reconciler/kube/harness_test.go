@@ -323,7 +323,7 @@ func schemaOf(resource string) schema.GroupResource { return schema.GroupResourc
 func (w *world) eventually(what string, is func() bool) {
 	w.t.Helper()
 	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !is() {
 		select {
