@@ -57,6 +57,7 @@ func (t *Target) watchOnce(ctx context.Context, changed func(reconciler.Hint)) e
 		return fmt.Errorf("watch %s: %w", t.opts.Dir, err)
 	}
 	defer w.Close()
+	failed := errorsOf(w)
 	state := &watching{t: t, w: w, changed: changed, folders: map[string]bool{}}
 	tick := time.NewTicker(t.opts.Interval)
 	defer tick.Stop()
@@ -72,8 +73,8 @@ func (t *Target) watchOnce(ctx context.Context, changed func(reconciler.Hint)) e
 				return errors.New("the watch ended")
 			}
 			state.event(e)
-		case err, ok := <-w.Errors:
-			if !ok || !errors.Is(err, fsnotify.ErrEventOverflow) {
+		case err := <-failed:
+			if !errors.Is(err, fsnotify.ErrEventOverflow) {
 				return fmt.Errorf("watch %s: %w", t.opts.Dir, err)
 			}
 			err = state.lookAround() // events were lost
@@ -90,6 +91,23 @@ func (t *Target) watchOnce(ctx context.Context, changed func(reconciler.Hint)) e
 			}
 		}
 	}
+}
+
+// errorsOf takes a watcher's errors out of its hands at once, until it is closed. The
+// watcher may hold a lock while it hands one over, and whoever adds a folder meanwhile
+// waits for that lock: both would wait for ever if they were one goroutine. One error
+// waits; what comes on top of it changes nothing about what is to be done.
+func errorsOf(w *fsnotify.Watcher) <-chan error {
+	out := make(chan error, 1)
+	go func() {
+		for err := range w.Errors {
+			select {
+			case out <- err:
+			default:
+			}
+		}
+	}()
+	return out
 }
 
 // trouble keeps what stands in the way, and says it once.
