@@ -31,7 +31,7 @@ func (d *Dir) Watch(ctx context.Context, changed func()) error {
 	return w.run(ctx)
 }
 
-// watcher is one call of Watch, all in one goroutine.
+// watcher is one call of Watch, in one goroutine but for the watch's errors.
 type watcher struct {
 	dir     *Dir
 	notify  *fsnotify.Watcher
@@ -42,6 +42,7 @@ type watcher struct {
 func (w *watcher) run(ctx context.Context) error {
 	backstop := time.NewTicker(w.dir.opts.Backstop)
 	defer backstop.Stop()
+	lost := w.losses()
 	w.look(ctx)
 	var settle, latest <-chan time.Time
 	for {
@@ -57,7 +58,7 @@ func (w *watcher) run(ctx context.Context) error {
 				latest = time.After(w.dir.opts.MaxDelay)
 			}
 			continue
-		case <-w.notify.Errors:
+		case <-lost:
 			// Most likely events were lost: look for ourselves.
 		case <-settle:
 		case <-latest:
@@ -66,6 +67,22 @@ func (w *watcher) run(ctx context.Context) error {
 		settle, latest = nil, nil
 		w.look(ctx)
 	}
+}
+
+// losses says that something went wrong with the watch. Its errors are taken out of its
+// hands at once: while it hands one over it may hold the lock that watching another
+// folder needs.
+func (w *watcher) losses() <-chan struct{} {
+	lost := make(chan struct{}, 1)
+	go func() {
+		for range w.notify.Errors { // until it is closed
+			select {
+			case lost <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return lost
 }
 
 // concerns leaves out what happens beside the folder and to files' attributes
