@@ -223,6 +223,11 @@ func (l *law) holds(p place, first bool) {
 		return
 	}
 	before = l.live()
+	// What a hand left beside it may have moved it.
+	if p, ok = p.in(placesOf(before, l.target.owner(l.name).Manager)); !ok {
+		l.t.Errorf("%s, %s: is not what it was before it is taken away", p.path, p.pointer)
+		return
+	}
 	if after := l.byHand(before, p, nil); after != nil {
 		l.reported(p, before, after)
 		l.corrected(p, before, after)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -33,7 +34,7 @@ func (t *Target) repair(ctx context.Context, w writer, op reconciler.Operation, 
 	}
 	steps := []jsonPatch{{Op: "replace", Path: "/metadata/resourceVersion", Value: live.GetResourceVersion()}}
 	for _, l := range listsInTheWay(op.Item, live, refusal) {
-		steps = append(steps, jsonPatch{Op: "replace", Path: "/" + strings.Join(l.path, "/"), Value: keptOrWanted(l.want, l.have)})
+		steps = append(steps, jsonPatch{Op: "replace", Path: "/" + strings.Join(l.path, "/"), Value: l.mended()})
 	}
 	if len(steps) == 1 {
 		return nil, false
@@ -67,11 +68,22 @@ func listsInTheWay(item sources.Item, live *unstructured.Unstructured, refusal e
 		l.want, ok1 = want.([]any)
 		l.have, ok2 = have.([]any)
 		// What others have in metadata, such as their finalizers, is never in the way.
-		if ok1 && ok2 && path[0] != "metadata" && !contains(l.have, l.want) {
+		if ok1 && ok2 && path[0] != "metadata" {
 			out = append(out, l)
 		}
 	}
 	return out
+}
+
+// mended is the list as git wants it. Elements keep what was added to them, unless that
+// is all that differs: it may be in a key that git leaves to the server, such as the
+// protocol of a port.
+func (l listInTheWay) mended() []any {
+	kept := keptOrWanted(l.want, l.have)
+	if slices.EqualFunc(kept, l.have, func(a, b any) bool { return reflect.DeepEqual(a, b) }) {
+		return l.want
+	}
+	return kept
 }
 
 // fieldsNamed are the fields that a refusal is about, up to the first list.
@@ -122,10 +134,6 @@ func keptOrWanted(want, have []any) []any {
 // contains reports whether a live value has all that is wanted of it.
 func contains(live, want any) bool {
 	w, isMap := want.(map[string]any)
-	if wl, ok := want.([]any); ok {
-		ll, ok := live.([]any)
-		return ok && slices.EqualFunc(ll, wl, contains)
-	}
 	if !isMap {
 		a, err1 := json.Marshal(live)
 		b, err2 := json.Marshal(want)
