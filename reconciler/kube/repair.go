@@ -60,15 +60,18 @@ func listsInTheWay(item sources.Item, live *unstructured.Unstructured, refusal e
 	if decode(item.Body, &desired) != nil {
 		return nil
 	}
-	for _, path := range fieldsNamed(refusal) {
+	for _, named := range fieldsNamed(refusal) {
+		path := named.path
 		want, _, _ := unstructured.NestedFieldNoCopy(desired, path...)
 		have, _, _ := unstructured.NestedFieldNoCopy(live.Object, path...)
 		l := listInTheWay{path: path}
 		var ok1, ok2 bool
 		l.want, ok1 = want.([]any)
 		l.have, ok2 = have.([]any)
-		// What others have in metadata, such as their finalizers, is never in the way.
-		if ok1 && ok2 && path[0] != "metadata" {
+		// What others have in metadata, such as their finalizers, is never in the way. A
+		// list that has all that git says is so only where an element would be there
+		// twice: it was given another key, of what git leaves to the server.
+		if ok1 && ok2 && path[0] != "metadata" && (named.twice || !contains(l.have, l.want)) {
 			out = append(out, l)
 		}
 	}
@@ -86,17 +89,30 @@ func (l listInTheWay) mended() []any {
 	return kept
 }
 
+// fieldNamed is a field that a refusal is about; twice says that it is because of
+// something that would be in it twice.
+type fieldNamed struct {
+	path  []string
+	twice bool
+}
+
 // fieldsNamed are the fields that a refusal is about, up to the first list.
-func fieldsNamed(refusal error) (out [][]string) {
+func fieldsNamed(refusal error) (out []fieldNamed) {
 	var status apierrors.APIStatus
 	if !errors.As(refusal, &status) || status.Status().Details == nil {
 		return nil
 	}
 	for _, cause := range status.Status().Details.Causes {
 		field, _, _ := strings.Cut(cause.Field, "[")
-		path := strings.Split(field, ".")
-		if field != "" && !slices.ContainsFunc(out, func(have []string) bool { return slices.Equal(have, path) }) {
-			out = append(out, path)
+		if field == "" {
+			continue
+		}
+		f := fieldNamed{strings.Split(field, "."), cause.Type == metav1.CauseTypeFieldValueDuplicate}
+		at := slices.IndexFunc(out, func(have fieldNamed) bool { return slices.Equal(have.path, f.path) })
+		if at < 0 {
+			out = append(out, f)
+		} else {
+			out[at].twice = out[at].twice || f.twice
 		}
 	}
 	return out
@@ -134,6 +150,10 @@ func keptOrWanted(want, have []any) []any {
 // contains reports whether a live value has all that is wanted of it.
 func contains(live, want any) bool {
 	w, isMap := want.(map[string]any)
+	if wl, ok := want.([]any); ok {
+		ll, ok := live.([]any)
+		return ok && slices.EqualFunc(ll, wl, contains)
+	}
 	if !isMap {
 		a, err1 := json.Marshal(live)
 		b, err2 := json.Marshal(want)
