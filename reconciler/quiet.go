@@ -52,8 +52,10 @@ func (w *worker) countUnchanged(ops []Operation, out *Run) []Operation {
 func (w *worker) unchanged(op *Operation, out *Run) {
 	out.Counts.Unchanged++
 	if op.Item.Body != nil {
-		item := op.Item // which does not keep the operation
-		w.good[op.Object] = &item
+		if good := w.good[op.Object]; good == nil || good.Digest != op.Item.Digest {
+			item := op.Item // which does not keep the operation
+			w.good[op.Object] = &item
+		}
 		w.endDrift(op.Object, drift.Gone)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/holdfast-gitops/holdfast/internal/fswatch"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
@@ -57,7 +58,7 @@ func (t *Target) watchOnce(ctx context.Context, changed func(reconciler.Hint)) e
 		return fmt.Errorf("watch %s: %w", t.opts.Dir, err)
 	}
 	defer w.Close()
-	failed := errorsOf(w)
+	failed := fswatch.Errors(w)
 	state := &watching{t: t, w: w, changed: changed, folders: map[string]bool{}}
 	tick := time.NewTicker(t.opts.Interval)
 	defer tick.Stop()
@@ -91,23 +92,6 @@ func (t *Target) watchOnce(ctx context.Context, changed func(reconciler.Hint)) e
 			}
 		}
 	}
-}
-
-// errorsOf takes a watcher's errors out of its hands at once, until it is closed. The
-// watcher may hold a lock while it hands one over, and whoever adds a folder meanwhile
-// waits for that lock: both would wait for ever if they were one goroutine. One error
-// waits; what comes on top of it changes nothing about what is to be done.
-func errorsOf(w *fsnotify.Watcher) <-chan error {
-	out := make(chan error, 1)
-	go func() {
-		for err := range w.Errors {
-			select {
-			case out <- err:
-			default:
-			}
-		}
-	}()
-	return out
 }
 
 // trouble keeps what stands in the way, and says it once.

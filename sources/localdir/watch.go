@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/holdfast-gitops/holdfast/internal/fswatch"
 )
 
 // Watch calls changed whenever the content may differ from what was fetched
@@ -42,7 +44,7 @@ type watcher struct {
 func (w *watcher) run(ctx context.Context) error {
 	backstop := time.NewTicker(w.dir.opts.Backstop)
 	defer backstop.Stop()
-	lost := w.losses()
+	lost := fswatch.Errors(w.notify)
 	w.look(ctx)
 	var settle, latest <-chan time.Time
 	for {
@@ -67,22 +69,6 @@ func (w *watcher) run(ctx context.Context) error {
 		settle, latest = nil, nil
 		w.look(ctx)
 	}
-}
-
-// losses says that something went wrong with the watch. Its errors are taken out of its
-// hands at once: while it hands one over it may hold the lock that watching another
-// folder needs.
-func (w *watcher) losses() <-chan struct{} {
-	lost := make(chan struct{}, 1)
-	go func() {
-		for range w.notify.Errors { // until it is closed
-			select {
-			case lost <- struct{}{}:
-			default:
-			}
-		}
-	}()
-	return lost
 }
 
 // concerns leaves out what happens beside the folder and to files' attributes

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -36,8 +37,8 @@ func Backoff(attempt int) time.Duration {
 // date as RFC 9110 has it, up to MaxRetryAfter; zero where it asks for nothing.
 func RetryAfter(text string, now time.Time) time.Duration {
 	text = strings.TrimSpace(text)
-	if d, err := time.ParseDuration(text + "s"); err == nil && d > 0 {
-		return min(d, MaxRetryAfter)
+	if n, err := strconv.ParseFloat(text, 64); err == nil && n > 0 {
+		return time.Duration(min(n, MaxRetryAfter.Seconds()) * float64(time.Second))
 	}
 	if at, err := http.ParseTime(text); err == nil && at.After(now) {
 		return min(at.Sub(now), MaxRetryAfter)

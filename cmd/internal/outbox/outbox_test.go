@@ -21,7 +21,7 @@ func TestBackoffDoublesUpToABound(t *testing.T) {
 func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Duration{
-		"": 0, "soon": 0, "-1": 0, "0": 0, " 7 ": 7 * time.Second, "1.5": 1500 * time.Millisecond, "999999": MaxRetryAfter,
+		"": 0, "soon": 0, "-1": 0, "0": 0, " 7 ": 7 * time.Second, "1.5": 1500 * time.Millisecond, "999999": MaxRetryAfter, "1m": 0, "99999999999999999999": MaxRetryAfter,
 		"Thu, 26 Nov 2026 12:00:30 GMT": 30 * time.Second, "Thu, 26 Nov 2026 11:00:00 GMT": 0, "Fri, 27 Nov 2026 12:00:00 GMT": MaxRetryAfter,
 	} {
 		if got := RetryAfter(text, now); got != want {
