@@ -207,7 +207,7 @@ func checkListen(listen string, anywhere bool) (message, hint string) {
 	if anywhere || isLoopback(host) {
 		return "", ""
 	}
-	return fmt.Sprintf("listen %q can be reached from other machines, and whoever reaches it can read everything", listen),
+	return fmt.Sprintf("listen %q can be reached from other machines, and whoever reaches it can read everything unless reads need a token", listen),
 		"listen on " + DefaultListen + ", or say allowNonLoopback: true as well"
 }
 

@@ -313,7 +313,7 @@ func TestOverridesAreValidatedLikeTheFile(t *testing.T) {
 		t.Error("With changed the configuration that it was called on")
 	}
 	_, err = c.With(Overrides{Listen: ":8080", LogFormat: "xml"})
-	want := "--listen \":8080\" can be reached from other machines, and whoever reaches it can read everything (listen on 127.0.0.1:8080, or say --allow-non-loopback as well)\n" +
+	want := "--listen \":8080\" can be reached from other machines, and whoever reaches it can read everything unless reads need a token (listen on 127.0.0.1:8080, or say --allow-non-loopback as well)\n" +
 		"--log-format \"xml\" is not known (allowed are auto, json, console)"
 	if err == nil || err.Error() != want {
 		t.Errorf("With = %v\nwant %s", err, want)
