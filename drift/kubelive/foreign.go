@@ -41,6 +41,44 @@ func (a Addition) Value(object map[string]any) (value any, ok bool) {
 	return value, true
 }
 
+// In reports whether what git says has the field, whoever owns it on the server now:
+// then it has drifted, and nobody added it. Keys of a list's elements that git leaves
+// to the server's defaults do not count.
+func (a Addition) In(git map[string]any) bool {
+	var value any = git
+	for _, key := range a.keys {
+		if arg, keyed := strings.CutPrefix(key, "k:"); keyed {
+			value = findMeant(value, arg)
+		} else {
+			value = child(value, key)
+		}
+		if isAbsent(value) {
+			return false
+		}
+	}
+	return true
+}
+
+// findMeant finds the element of a list in git that an element on the server came from:
+// of the fields that name it, git may leave some to defaults, but not all.
+func findMeant(value any, keyJSON string) any {
+	list, _ := value.([]any)
+	want, err := decodeExact([]byte(keyJSON))
+	fields, ok := want.(map[string]any)
+	if err != nil || !ok {
+		return absent
+	}
+	for _, element := range list {
+		m, _ := element.(map[string]any)
+		said := maps.Clone(fields)
+		maps.DeleteFunc(said, func(name string, _ any) bool { _, has := m[name]; return !has })
+		if len(said) > 0 && matches(m, said) {
+			return m
+		}
+	}
+	return absent
+}
+
 // systemManagers are those of the cluster's own controllers: what they write is
 // how the cluster works.
 var systemManagers = []string{"kube-controller-manager", "kube-scheduler", "kubelet", "kube-apiserver", "cloud-controller-manager", "kube-proxy"}

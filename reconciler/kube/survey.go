@@ -34,7 +34,9 @@ type question struct {
 	extra, unmanaged bool
 	resources        map[schema.GroupKind]kubelive.Resource
 	namespaces       []string
-	// sensitive are the objects of which no value may be shown.
+	// bodies are what git says of the objects, where it is asked what others added to
+	// them; sensitive those of which no value may be shown.
+	bodies    map[sources.ID][]byte
 	sensitive map[sources.ID]bool
 	// due is when it is looked through next.
 	due time.Time
@@ -85,13 +87,16 @@ func (t *Target) noteSurvey(want []sources.Item, scope reconciler.Scope, resourc
 	if !asked && !scope.ExtraFields && !scope.Unmanaged {
 		return
 	}
-	q := question{extra: scope.ExtraFields, unmanaged: scope.Unmanaged, resources: maps.Clone(resources), sensitive: map[sources.ID]bool{}}
+	q := question{extra: scope.ExtraFields, unmanaged: scope.Unmanaged, resources: maps.Clone(resources), bodies: map[sources.ID][]byte{}, sensitive: map[sources.ID]bool{}}
 	for _, item := range want {
 		if item.ID.Namespace != "" && !slices.Contains(q.namespaces, item.ID.Namespace) {
 			q.namespaces = append(q.namespaces, item.ID.Namespace)
 		}
 		if item.Sensitive {
 			q.sensitive[item.ID] = true
+		}
+		if q.extra {
+			q.bodies[item.ID] = item.Body
 		}
 	}
 	slices.Sort(q.namespaces)
@@ -193,12 +198,20 @@ func (t *Target) additions(ctx context.Context, environment string, id sources.I
 	if err != nil {
 		return nil, err
 	}
+	var git map[string]any
+	if body := q.bodies[id]; len(body) > 0 {
+		if err := decode(body, &git); err != nil {
+			return nil, err
+		}
+	}
 	secret := q.sensitive[id] || id.Group == "" && id.Kind == "Secret"
 	var out []drift.Change
 	for _, a := range kubelive.Additions(live, t.owner(environment)) {
 		value, there := a.Value(live.Object)
-		if !there {
-			continue // it has gone since, by a hand that says nothing
+		// It has gone since, by a hand that says nothing; or it is git's, and was taken
+		// over by whoever changed it: that is drift of another class.
+		if !there || a.In(git) {
+			continue
 		}
 		out = append(out, drift.Change{
 			Path: a.Path, Desired: drift.Absent(), Live: drift.NewValue(value, secret || strings.Contains(a.Path, "last-applied-configuration")),

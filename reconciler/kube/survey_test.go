@@ -165,6 +165,35 @@ func TestFieldsOfOthersAreToldWhereAsked(t *testing.T) {
 	})
 }
 
+// A field of git's that somebody changed has drifted; it is no addition of theirs,
+// whether it is put back or stays, and whatever of its element's key git leaves out.
+func TestWhatDriftedIsNoAddition(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	asked := func(s *reconciler.Scope) { s.ExtraFields, s.ReadOnly = true, true }
+	items := w.items(shop)
+	w.run(items)
+	w.run(items, asked)
+	f := w.survey()
+	w.again(f)
+	services := cms
+	services.Resource = "services"
+	w.patch(services, "web", "hand", types.StrategicMergePatchType, `{"spec":{"ports":[{"port":80,"targetPort":9090}]}}`)
+	w.patch(cms, "settings", "hand", mergePatch, `{"data":{"color":"red","theirs":"1"}}`)
+	w.patch(deploys, "web", "hand", types.StrategicMergePatchType, `{"spec":{"template":{"spec":{"containers":[{"name":"web","image":"example.com/web:9","tty":true}]}}}}`)
+	w.eventually("what was added is told", func() bool { return len(f.names()) == 2 })
+	w.again(f)
+	for id, want := range map[sources.ID]string{
+		{Kind: "ConfigMap", Namespace: w.namespace, Name: "settings"}:            ".data.theirs",
+		{Group: "apps", Kind: "Deployment", Namespace: w.namespace, Name: "web"}: ".spec.template.spec.containers[name=web].tty",
+	} {
+		one, _ := f.get(id)
+		if len(one.Changes) != 1 || one.Changes[0].Path != want {
+			t.Errorf("of %s: %+v, want %s", id, one.Changes, want)
+		}
+	}
+}
+
 // Objects that belong to nobody are told where that is asked for; those that
 // belong to somebody are not, and a copy is said to be one.
 func TestObjectsOfNobodyAreToldWhereAsked(t *testing.T) {
