@@ -249,7 +249,7 @@ func (m *mirror) release(g *generation) {
 		if g.retired {
 			g.remove()
 		} else {
-			g.objects.idle()
+			g.objects.rest()
 		}
 	}
 	m.mu.Unlock()

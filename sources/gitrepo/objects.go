@@ -40,9 +40,6 @@ func newObjects() *objects {
 	return o
 }
 
-// rest drops what is kept only to be quick.
-func (o *objects) rest() { o.cache.Clear() }
-
 // add publishes a pack, newest first: what is read next is most likely there.
 func (o *objects) add(p *pack) {
 	old := *o.packs.Load()
@@ -147,8 +144,8 @@ func (o *objects) dir(h plumbing.Hash) (*dir, error) {
 	return d, nil
 }
 
-// idle drops what was kept for speed.
-func (o *objects) idle() {
+// rest drops what is kept only to be quick.
+func (o *objects) rest() {
 	o.cache.Clear()
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -1,7 +1,9 @@
 package manifest
 
 import (
-	"container/list"
+	"cmp"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/holdfast-gitops/holdfast/sources"
@@ -18,8 +20,8 @@ type Cache struct {
 
 	mu      sync.Mutex
 	size    int
-	order   *list.List
-	entries map[cacheKey]*list.Element
+	clock   uint64
+	entries map[cacheKey]*cacheEntry
 }
 
 type cacheKey struct {
@@ -29,14 +31,15 @@ type cacheKey struct {
 }
 
 type cacheEntry struct {
-	key   cacheKey
 	items []sources.Item
 	size  int
+	// used is the cache's clock when it was last asked for.
+	used uint64
 }
 
 // NewCache makes a cache that holds about so many bytes.
 func NewCache(limit int) *Cache {
-	return &Cache{limit: limit, order: list.New(), entries: map[cacheKey]*list.Element{}}
+	return &Cache{limit: limit, entries: map[cacheKey]*cacheEntry{}}
 }
 
 func (c *Cache) get(key cacheKey) ([]sources.Item, bool) {
@@ -49,8 +52,9 @@ func (c *Cache) get(key cacheKey) ([]sources.Item, bool) {
 	if !ok {
 		return nil, false
 	}
-	c.order.MoveToFront(e)
-	return e.Value.(*cacheEntry).items, true
+	c.clock++
+	e.used = c.clock
+	return e.items, true
 }
 
 func (c *Cache) put(key cacheKey, items []sources.Item) {
@@ -69,12 +73,23 @@ func (c *Cache) put(key cacheKey, items []sources.Item) {
 	if _, there := c.entries[key]; there {
 		return
 	}
-	c.entries[key] = c.order.PushFront(&cacheEntry{key, items, size})
+	c.clock++
+	c.entries[key] = &cacheEntry{items, size, c.clock}
 	c.size += size
-	for c.size > c.limit {
-		last := c.order.Back()
-		old := c.order.Remove(last).(*cacheEntry)
-		delete(c.entries, old.key)
-		c.size -= old.size
+	if c.size > c.limit {
+		c.evict()
+	}
+}
+
+// evict drops what was not asked for the longest time, a tenth more than it has to: it
+// looks at all, and is not to do so for each. The newest stays. It needs c.mu.
+func (c *Cache) evict() {
+	keys := slices.SortedFunc(maps.Keys(c.entries), func(a, b cacheKey) int { return cmp.Compare(c.entries[a].used, c.entries[b].used) })
+	for _, key := range keys[:len(keys)-1] {
+		if c.size <= c.limit-c.limit/10 {
+			return
+		}
+		c.size -= c.entries[key].size
+		delete(c.entries, key)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unique"
 
 	"github.com/holdfast-gitops/holdfast/sources"
 )
@@ -137,6 +138,10 @@ func (p *parser) object(object map[string]any, doc document) {
 	if len(body) > p.o.MaxObjectBytes {
 		c.fail(tooLarge(int64(len(body)), int64(p.o.MaxObjectBytes)), "an API server stores about 1.5 MiB at most")
 		return
+	}
+	// Many say the same, and nobody is to keep what was read for that.
+	for _, text := range []*string{&id.Group, &id.Kind, &id.Namespace, &version} {
+		*text = unique.Make(*text).Value()
 	}
 	origin := sources.Origin{File: p.file, Line: doc.line, Layer: p.layer}
 	p.items = append(p.items, sources.NewItem(id, version, origin, body, secret || saysSensitive(id, object)))

@@ -139,7 +139,7 @@ func (d *daemon) run(ctx context.Context, tcp, socket net.Listener) error {
 	group.Go(func() error { return srv.Serve(ctx, tcp, socket) })
 	group.Go(func() error { return d.generations(ctx) })
 	group.Go(func() error { return d.signals(ctx) })
-	group.Go(func() error { return trim(ctx, d.garbage, d.metrics.work, d.rest) })
+	group.Go(func() error { return trim(ctx, d.garbage, d.metrics.work, func() { srv.Rest(); d.rest() }) })
 	group.Go(func() error { return d.notifier.Run(ctx) })
 	group.Go(func() error { return d.reporter.Run(ctx) })
 	group.Go(func() error { return d.events.Run(ctx) })

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -22,8 +23,8 @@ const (
 // has plenty of processor time to trade for memory, and what still goes on then, as the
 // background verification, makes little garbage.
 const (
-	garbageAtWork = 25
-	garbageAtRest = 15
+	garbageAtWork = 50
+	garbageAtRest = 10
 )
 
 // collector tells the garbage collector how it is to trade processor time for memory.
@@ -59,6 +60,7 @@ func trim(ctx context.Context, garbage *collector, w work, rest func()) error {
 		case <-quiet.C:
 			rest()
 			garbage.allow(garbageAtRest)
+			runtime.GC() // what is pooled, such as buffers of large answers, goes with the second
 			debug.FreeOSMemory()
 			unmapProgram()
 			if !resting {

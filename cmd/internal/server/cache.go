@@ -64,12 +64,21 @@ func (a *answers) find(key string) *keptAnswer {
 		return known
 	}
 	if len(a.kept) >= maxAnswers || a.bytes > maxAnswerBytes {
-		clear(a.kept) // who holds one goes on with it
-		a.bytes = 0
+		a.drop()
 	}
 	fresh := &keptAnswer{making: make(chan struct{}, 1)}
 	a.kept[key] = fresh
 	return fresh
+}
+
+// drop forgets all; who holds one goes on with it. It needs a.mu.
+func (a *answers) drop() { a.kept, a.bytes = map[string]*keptAnswer{}, 0 }
+
+// Rest drops what is kept only to answer sooner.
+func (s *Server) Rest() {
+	s.answers.mu.Lock()
+	defer s.answers.mu.Unlock()
+	s.answers.drop()
 }
 
 func (a *answers) grew(by int) {

@@ -344,6 +344,13 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	if n := len(s.answers.kept); n > maxAnswers {
 		t.Errorf("%d answers are kept", n)
 	}
+	tag := ask(t, h, "GET", api.PathEnvironments).Header.Get("ETag")
+	if s.Rest(); len(s.answers.kept) != 0 {
+		t.Errorf("at rest %d answers are kept", len(s.answers.kept))
+	}
+	if res := ask(t, h, "GET", api.PathEnvironments, header("If-None-Match", tag)); tag == "" || res.StatusCode != http.StatusNotModified {
+		t.Errorf("what did not change is sent again after a rest: %d, tag %q", res.StatusCode, tag)
+	}
 }
 
 func TestATreeIsReadOfWhatIsOurs(t *testing.T) {

@@ -46,7 +46,7 @@ func readAssets() map[string]asset {
 }
 
 func (d *Dashboard) asset(w http.ResponseWriter, r *http.Request) {
-	a, ok := d.files[r.PathValue("name")]
+	a, ok := d.files()[r.PathValue("name")]
 	if !ok {
 		http.NotFound(w, r)
 		return
@@ -61,4 +61,6 @@ func (d *Dashboard) asset(w http.ResponseWriter, r *http.Request) {
 }
 
 // address is where pages load an asset from.
-func (d *Dashboard) address(name string) string { return "/assets/" + name + "?v=" + d.files[name].id }
+func (d *Dashboard) address(name string) string {
+	return "/assets/" + name + "?v=" + d.files()[name].id
+}

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/holdfast-gitops/holdfast/drift"
@@ -79,15 +80,19 @@ type Links interface {
 
 // Dashboard answers for the pages. Create it with New.
 type Dashboard struct {
-	opts      Options
-	templates *template.Template
-	files     map[string]asset
+	opts Options
+	// Both are made when somebody first asks for them: a daemon whose dashboard nobody
+	// opens does not keep them, and they are the same each time.
+	templates func() *template.Template
+	files     func() map[string]asset
 }
 
 // New makes a dashboard.
 func New(o Options) *Dashboard {
-	d := &Dashboard{opts: o, files: readAssets()}
-	d.templates = template.Must(template.New("").Funcs(d.functions()).ParseFS(embedded, "templates/*.html"))
+	d := &Dashboard{opts: o, files: sync.OnceValue(readAssets)}
+	d.templates = sync.OnceValue(func() *template.Template {
+		return template.Must(template.New("").Funcs(d.functions()).ParseFS(embedded, "templates/*.html"))
+	})
 	return d
 }
 
@@ -165,7 +170,7 @@ func (d *Dashboard) newPage(r *http.Request, nav, title, twin string, body any) 
 func (d *Dashboard) show(w http.ResponseWriter, r *http.Request, status int, name string, p page) {
 	p.Flash = takeFlash(w, r)
 	var b bytes.Buffer
-	if err := d.templates.ExecuteTemplate(&b, name, p); err != nil {
+	if err := d.templates().ExecuteTemplate(&b, name, p); err != nil {
 		panic(err) // the server answers for panics; tests render every branch
 	}
 	h := w.Header()
