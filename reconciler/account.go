@@ -23,10 +23,14 @@ func (w *worker) countIdle(op Operation, a Assignment, out *Run, seen time.Time)
 		out.Counts.Failed++
 		out.note(ObjectChange{Object: op.Object, Op: op.Kind, Origin: op.Item.Origin, Error: op.Err.Error()})
 		out.Errors = append(out.Errors, sources.ProblemsOf(op.Err)...)
+		if op.Class != "" { // drift that cannot be put back
+			w.keep(op)
+			w.seeDrift(sighting{op: op, changes: op.Changes, class: op.Class, fate: drift.Retried, next: "cannot be put back, is retried: " + op.Err.Error(), seen: seen}, a)
+		}
 	case op.heldFirstBy(GateDrift) && op.Held == heldIgnored:
 		out.Counts.Unchanged++
 		w.keep(op)
-	case op.Held != "" && op.Kind == OpCorrect:
+	case op.Held != "" && op.drifted():
 		w.keep(op)
 		w.seeDrift(sighting{op: op, changes: op.Changes, class: op.Class, fate: fateOf(op), next: "stays: " + op.Held, seen: seen}, a)
 		out.Counts.Pending++
@@ -48,7 +52,7 @@ func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 		w.breakers.failed(op, o.Err, time.Now())
 		out.Counts.Failed++
 		out.Errors = append(out.Errors, sources.ProblemsOf(o.Err)...)
-		if op.Kind == OpCorrect {
+		if op.drifted() {
 			w.keep(op)
 			w.seeDrift(sighting{op: op, changes: o.Changes, class: o.Class, fate: drift.Retried, next: "correction failed, is retried", seen: seen}, a)
 		}
@@ -72,17 +76,19 @@ func (w *worker) outcome(o Outcome, a Assignment, out *Run, seen time.Time) {
 		w.endDrift(op.Object, drift.Gone)
 	case op.Kind == OpCreate:
 		out.Counts.Created++
+	case op.drifted():
+		out.Counts.Corrected++
+		w.corrected(o, a, seen)
 	case op.Kind == OpUpdate, op.Kind == OpRecreate:
 		out.Counts.Updated++
 		w.endDrift(op.Object, drift.Corrected)
 	case op.Kind == OpAdopt:
 		out.Counts.Adopted++
-	case op.Kind == OpCorrect:
-		out.Counts.Corrected++
-		w.corrected(o, a, seen)
 	}
-	item := op.Item // which does not keep the operation
-	w.good[op.Object] = &item
+	if good := w.good[op.Object]; good == nil || good.Digest != op.Item.Digest {
+		item := op.Item // which does not keep the operation
+		w.good[op.Object] = &item
+	}
 	if op.Kind != OpCorrect && !o.Noop && w.touched != nil {
 		w.touched[op.Object] = true
 	}

@@ -198,7 +198,7 @@ func (w *worker) preview(ctx context.Context, d Driver, c choice, out *Run) {
 	policy := w.policy(*c.head, "")
 	policy.Wanted, policy.Gates = len(items), c.waits
 	for _, op := range NewPlan(ops, policy).Operations {
-		if op.Kind.writes() && op.Kind != OpCorrect {
+		if op.Kind.writes() && !op.drifted() {
 			out.Counts.Held++
 			out.wait(Waiting{Object: op.Object, Op: op.Kind, Why: c.waits[0].Why, Gate: c.waits[0].Kind})
 		}

@@ -210,7 +210,7 @@ func decisionOn(all []drift.Decision, id sources.ID, path string) *drift.Decisio
 func holdAccepted(ops []Operation, p Policy) {
 	for i := range ops {
 		op := &ops[i]
-		if len(p.Accepted) == 0 || op.Kind != OpCorrect && op.Kind != OpUpdate || slices.Contains(p.Revert, op.Object) {
+		if len(p.Accepted) == 0 || !op.drifted() && op.Kind != OpUpdate || slices.Contains(p.Revert, op.Object) {
 			continue
 		}
 		var left []string
@@ -220,12 +220,12 @@ func holdAccepted(ops []Operation, p Policy) {
 				left, by = append(left, c.Path), d
 			}
 		}
-		if len(op.Changes) == 0 && op.Kind == OpCorrect {
+		if len(op.Changes) == 0 && op.drifted() {
 			by = decisionOn(p.Accepted, op.Object, "")
 		}
 		switch {
 		case by == nil:
-		case op.Kind == OpCorrect && len(left) == len(op.Changes):
+		case op.Kind == OpCorrect && len(left) == len(op.Changes), op.Kind == OpRecreate:
 			op.Accepted = by
 			op.hold(GateDrift, fmt.Sprintf("accepted until %s by %s: %s (%s)", clock(by.Until), by.Author, by.Reason, by.ID))
 		default:

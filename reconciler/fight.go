@@ -109,11 +109,11 @@ func holdFights(ops []Operation, f fights, revert []sources.ID) {
 	for i := range ops {
 		op := &ops[i]
 		left := f.left(op.Object)
-		if op.Kind != OpCorrect || len(left) == 0 || len(op.Changes) == 0 || slices.Contains(revert, op.Object) {
+		if !op.drifted() || len(left) == 0 || len(op.Changes) == 0 || slices.Contains(revert, op.Object) {
 			continue
 		}
 		others := slices.ContainsFunc(op.Changes, func(c drift.Change) bool { return !slices.Contains(left, c.Path) })
-		if !others {
+		if !others || op.Kind == OpRecreate {
 			op.hold(GateFight, f.why(op.Object, op.Changes[0].Path))
 			continue
 		}

@@ -89,6 +89,12 @@ type Operation struct {
 	Origin sources.Origin `json:"origin,omitzero"`
 }
 
+// drifted: it is about drift and about nothing that git changed. What cannot be put
+// back in place is made again.
+func (op *Operation) drifted() bool {
+	return op.Kind == OpCorrect || op.Kind == OpRecreate && op.Class != ""
+}
+
 // Plan is what a run would do, decided before anything is written.
 type Plan struct {
 	Environment string           `json:"environment"`
@@ -260,7 +266,7 @@ func holdByGates(ops []Operation, p Policy, approved bool) {
 		}
 		for i := range ops {
 			op := &ops[i]
-			if g.Object != nil && *g.Object != op.Object || op.Kind == OpCorrect && !g.StopsCorrection {
+			if g.Object != nil && *g.Object != op.Object || op.drifted() && !g.StopsCorrection {
 				continue
 			}
 			op.hold(g.Kind, g.Why)
@@ -273,7 +279,7 @@ func holdByDrift(ops []Operation, p Policy) {
 		if ops[i].Kind == OpUpdate {
 			ops[i].Leave = append(ops[i].Leave, ignored(p.Drift, ops[i])...)
 		}
-		if ops[i].Kind != OpCorrect || slices.Contains(p.Revert, ops[i].Object) {
+		if !ops[i].drifted() || slices.Contains(p.Revert, ops[i].Object) {
 			continue
 		}
 		switch driftModeOf(p.Drift, ops[i]) {

@@ -97,6 +97,21 @@ func CompareGit(live, desired *unstructured.Unstructured, git map[string]any, se
 	return c.changes
 }
 
+// CompareRefused lists how live differs from what git sets where no apply can tell,
+// since the server refuses it. What a server makes of a value by itself is no
+// difference. Of elements of keyed lists it knows those that somebody owns.
+func CompareRefused(live *unstructured.Unstructured, git map[string]any, owner Owner, sensitive bool) []drift.Change {
+	c := comparison{sensitive: sensitive, same: holdsWritten, live: decodeManagers(live, owner)}
+	set := fieldsOf(git)
+	for i := range live.GetManagedFields() {
+		if theirs, err := entryFields(&live.GetManagedFields()[i]); err == nil {
+			set = united(set, theirs)
+		}
+	}
+	c.walk(set, live.Object, git, nil)
+	return c.changes
+}
+
 // managerFields is another manager's entry, decoded.
 type managerFields struct {
 	entry metav1.ManagedFieldsEntry

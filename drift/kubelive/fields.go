@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -38,6 +39,16 @@ func fieldsOf(value any) fieldSet {
 		set["f:"+k] = fieldsOf(v)
 	}
 	return set
+}
+
+// united has what is in either of two sets.
+func united(a, b fieldSet) fieldSet {
+	out := make(fieldSet, len(a)+len(b))
+	maps.Copy(out, a)
+	for key, set := range b {
+		out[key] = united(out[key], set)
+	}
+	return out
 }
 
 // children are the keys below a node without ".", sorted so that walks are

@@ -1,6 +1,9 @@
 package kube
 
 import (
+	"reflect"
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -25,7 +28,7 @@ func (t *Target) corrected(op reconciler.Operation, live, response *unstructured
 	case len(changes) > 0:
 	case notOwned:
 		out.Class = drift.NotOwned
-	case live.GetResourceVersion() == response.GetResourceVersion():
+	case live.GetResourceVersion() == response.GetResourceVersion() || onlyTimes(live, response):
 		// The write changed nothing: either it was as desired after all, or what
 		// differs is put there by admission whatever we apply.
 		out.Noop, out.Class = true, ""
@@ -34,6 +37,27 @@ func (t *Target) corrected(op reconciler.Operation, live, response *unstructured
 		out.Class = ""
 	}
 	return out
+}
+
+// onlyTimes reports whether nothing but times in managedFields, and with them its order,
+// makes the difference. A server that fills defaults into a list of a custom kind that
+// is ours as a whole takes each apply for a change, and writes when it was.
+func onlyTimes(live, response *unstructured.Unstructured) bool {
+	bare := func(u *unstructured.Unstructured) (any, []string) {
+		c := u.DeepCopy()
+		var entries []string
+		for _, e := range c.GetManagedFields() {
+			e.Time = nil
+			entries = append(entries, e.String())
+		}
+		slices.Sort(entries)
+		c.SetManagedFields(nil)
+		c.SetResourceVersion("")
+		return c.Object, entries
+	}
+	a, ofA := bare(live)
+	b, ofB := bare(response)
+	return slices.Equal(ofA, ofB) && reflect.DeepEqual(a, b)
 }
 
 // compared is how live differs from the server's answer to an apply, or to its dry

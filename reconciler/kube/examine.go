@@ -54,7 +54,8 @@ func (c *comparison) examine(ctx context.Context, j job) {
 		c.explain(ctx, j, &op, live)
 		return
 	}
-	if op.Kind == reconciler.OpUpdate && (isJob(j.item.ID) || c.mayRecreate(j.item, live)) && c.recreate(ctx, j, live) {
+	drifted := op.Kind == reconciler.OpCorrect
+	if (isJob(j.item.ID) && !drifted || c.mayRecreate(j.item, live)) && c.recreate(ctx, j, live, drifted) {
 		return
 	}
 	c.add(op)
@@ -94,7 +95,7 @@ func (c *comparison) explain(ctx context.Context, j job, op *reconciler.Operatio
 	}
 	merged, err := c.t.patch(ctx, c.api(j), j.item.ID.Name, body, c.owner.Manager, patchMode{force: true, dryRun: true})
 	if isImmutable(err) {
-		c.add(c.recreateOp(ctx, j, live, err))
+		c.unchangeable(ctx, j, op, live, err)
 		return
 	}
 	if op.Kind == reconciler.OpCorrect {
@@ -120,6 +121,23 @@ func (c *comparison) explain(ctx context.Context, j job, op *reconciler.Operatio
 		return
 	case len(changes) == 0:
 		op.Class = drift.NotOwned
+	}
+	c.add(*op)
+}
+
+// unchangeable handles what a plain apply cannot change. Drift is told as such, whether
+// or not it can be put back.
+func (c *comparison) unchangeable(ctx context.Context, j job, op *reconciler.Operation, live *unstructured.Unstructured, refusal error) {
+	if op.Kind != reconciler.OpCorrect {
+		c.add(c.recreateOp(ctx, j, live, refusal))
+		return
+	}
+	op.Changes, op.Class = refusedDrift(j.item, live, refusal, c.owner), drift.Changed
+	op.Why += ", and " + immutableFields(refusal) + " cannot be changed back"
+	if !c.scope.ReadOnly && c.mayRecreate(j.item, live) {
+		again := c.recreateOp(ctx, j, live, refusal)
+		again.Changes, again.Class = op.Changes, op.Class
+		op = &again
 	}
 	c.add(*op)
 }

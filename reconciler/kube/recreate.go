@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
@@ -31,6 +32,7 @@ var immutableWords = []string{
 	"updates to reclaimPolicy are forbidden",
 	"updates to statefulset spec for fields other than",
 	"pod updates may not change fields other than",
+	"existing toleration can not be modified",
 }
 
 // isImmutable reports whether a write was refused because it changes fields that
@@ -93,8 +95,9 @@ func (c *comparison) mayRecreate(item sources.Item, live *unstructured.Unstructu
 }
 
 // recreate finds out by dry run whether a change needs the object to be made
-// anew, and whether that would work. It is false when a plain apply will do.
-func (c *comparison) recreate(ctx context.Context, j job, live *unstructured.Unstructured) bool {
+// anew, and whether that would work. It is false when a plain apply will do. Drifted
+// says that it is no change of git's.
+func (c *comparison) recreate(ctx context.Context, j job, live *unstructured.Unstructured, drifted bool) bool {
 	body, err := bodyOf(j.item, c.owner, j.digest, string(live.GetUID()), "")
 	if err != nil {
 		return false
@@ -103,7 +106,11 @@ func (c *comparison) recreate(ctx context.Context, j job, live *unstructured.Uns
 	if !isImmutable(err) {
 		return false
 	}
-	c.add(c.recreateOp(ctx, j, live, err))
+	op := c.recreateOp(ctx, j, live, err)
+	if drifted {
+		op.Changes, op.Class = refusedDrift(j.item, live, err, c.owner), drift.Changed
+	}
+	c.add(op)
 	return true
 }
 

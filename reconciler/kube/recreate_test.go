@@ -3,13 +3,16 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/environment"
@@ -105,6 +108,57 @@ spec: {accessModes: [ReadWriteOnce], storageClassName: CLASS, resources: {reques
 	got := w.run(w.items(strings.ReplaceAll(claim, "CLASS", "fast")), allowRecreate)
 	if got.kinds() != "recreate 1" || len(got.plan.Active()) != 0 || got.plan.Operations[0].Held == "" {
 		t.Errorf("%s, active %v; errors %s", got.kinds(), got.plan.Active(), got.errors())
+	}
+}
+
+// Drift that the server lets nobody put back is told like any other, by field and who,
+// and with what would help; where that is allowed, the object is made again.
+func TestDriftThatCannotBePutBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	items := w.items(shop)
+	w.run(items)
+	uid := w.get(cms, "settings").GetUID()
+	w.patch(cms, "settings", "kubectl-edit", mergePatch, `{"data":{"color":"red"},"immutable":true}`)
+	expect := func(how string, class drift.Class, changes []drift.Change) {
+		t.Helper()
+		if class != drift.Changed {
+			t.Errorf("%s: class %q", how, class)
+		}
+		w.expectChange(changes, ".data.color", `"blue" <- "red"`, "kubectl-edit")
+	}
+	settings := "ConfigMap/" + w.namespace + "/settings"
+	w.eventually("it is reported", func() bool {
+		ops := w.run(items, func(s *reconciler.Scope) { s.ReadOnly = true }).plan.Operations
+		op := ops[slices.IndexFunc(ops, func(op reconciler.Operation) bool { return op.Object.Kind == "ConfigMap" })]
+		if op.Class == "" && op.Err == nil {
+			return false
+		}
+		if op.Err != nil || op.Kind != reconciler.OpCorrect {
+			t.Errorf("reported as %s, error %v", op.Kind, op.Err)
+		}
+		expect("report", op.Class, op.Changes)
+		return true
+	})
+	got := w.run(items).done[settings]
+	if got.Err == nil || !strings.Contains(got.Err.Error(), "immutable") || !strings.Contains(fmt.Sprint(sources.ProblemsOf(got.Err)), "recreate: allowed") {
+		t.Errorf("corrected: %v", got.Err)
+	}
+	expect("correct", got.Class, got.Changes)
+	if w.get(cms, "settings").GetUID() != uid {
+		t.Fatal("it was made again unasked")
+	}
+	got = w.run(items, allowRecreate).done[settings]
+	if got.Err != nil || got.Operation.Kind != reconciler.OpRecreate {
+		t.Fatalf("where it is allowed: %s, error %v", got.Operation.Kind, got.Err)
+	}
+	expect("make again", got.Class, got.Changes)
+	live := w.get(cms, "settings")
+	if _, locked := live.Object["immutable"]; locked || live.GetUID() == uid || w.value(cms, "settings", "data", "color") != "blue" {
+		t.Errorf("made again as %v", live.Object)
+	}
+	if again := w.run(items); again.kinds() != "unchanged 4" {
+		t.Errorf("afterwards: %s", again.kinds())
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/holdfast-gitops/holdfast/drift"
+	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
 )
@@ -131,6 +132,21 @@ func refusedChanges(item sources.Item, live *unstructured.Unstructured, refusal 
 		})
 	}
 	return out
+}
+
+// refusedDrift is what differs where the server does not let it be put back: a list in
+// which something is in the way, and otherwise what git sets and live has otherwise.
+func refusedDrift(item sources.Item, live *unstructured.Unstructured, refusal error, owner kubelive.Owner) []drift.Change {
+	git := &unstructured.Unstructured{}
+	if git.UnmarshalJSON(item.Body) != nil {
+		return nil
+	}
+	if !isImmutable(refusal) {
+		if changes := refusedChanges(item, live, refusal); len(changes) > 0 {
+			return changes
+		}
+	}
+	return dropOurs(kubelive.CompareRefused(live, git.Object, owner, item.Sensitive))
 }
 
 // keptOrWanted is a list as git wants it, in which an element that is there

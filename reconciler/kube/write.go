@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/drift/kubelive"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 	"github.com/holdfast-gitops/holdfast/sources"
@@ -28,7 +29,9 @@ func (t *Target) applyOne(ctx context.Context, w writer, op reconciler.Operation
 	case reconciler.OpCorrect:
 		return t.correct(ctx, w, op, n)
 	case reconciler.OpRecreate:
-		return t.replace(ctx, w, op)
+		out := t.replace(ctx, w, op)
+		out.Class, out.Changes = op.Class, op.Changes
+		return out
 	case reconciler.OpAdopt:
 		return t.adopt(ctx, w, op, n)
 	case reconciler.OpCreate:
@@ -88,7 +91,7 @@ func (t *Target) correct(ctx context.Context, w writer, op reconciler.Operation,
 			return out
 		}
 		if !movedOn(err) || !again.wait(ctx) {
-			return failed(op, err)
+			return refused(op, live, err, w.owner)
 		}
 		if live, err = t.cluster.Get(ctx, n.resource, op.Object); apierrors.IsNotFound(err) {
 			live = nil
@@ -99,6 +102,16 @@ func (t *Target) correct(ctx context.Context, w writer, op reconciler.Operation,
 			return failed(op, conflict(live, w.owner))
 		}
 	}
+}
+
+// refused is a correction that the server does not take. What has drifted is told
+// nevertheless, as far as it can be without the server's answer.
+func refused(op reconciler.Operation, live *unstructured.Unstructured, err error, owner kubelive.Owner) reconciler.Outcome {
+	out := failed(op, err)
+	if live != nil && (apierrors.IsInvalid(err) || apierrors.IsForbidden(err)) {
+		out.Class, out.Changes = drift.Changed, refusedDrift(op.Item, live, err, owner)
+	}
+	return out
 }
 
 // movedOn reports whether a write failed because the object is not what was
