@@ -10,6 +10,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/holdfast-gitops/holdfast/drift"
@@ -198,9 +199,9 @@ func (t *Target) additions(ctx context.Context, environment string, id sources.I
 	if err != nil {
 		return nil, err
 	}
-	var git map[string]any
+	git := &unstructured.Unstructured{} // whose numbers are as a server's
 	if body := q.bodies[id]; len(body) > 0 {
-		if err := decode(body, &git); err != nil {
+		if err := git.UnmarshalJSON(body); err != nil {
 			return nil, err
 		}
 	}
@@ -210,7 +211,7 @@ func (t *Target) additions(ctx context.Context, environment string, id sources.I
 		value, there := a.Value(live.Object)
 		// It has gone since, by a hand that says nothing; or it is git's, and was taken
 		// over by whoever changed it: that is drift of another class.
-		if !there || a.In(git) {
+		if !there || a.In(git.Object) {
 			continue
 		}
 		out = append(out, drift.Change{

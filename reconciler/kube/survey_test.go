@@ -181,8 +181,12 @@ func TestWhatDriftedIsNoAddition(t *testing.T) {
 	w.patch(services, "web", "hand", types.StrategicMergePatchType, `{"spec":{"ports":[{"port":80,"targetPort":9090}]}}`)
 	w.patch(cms, "settings", "hand", mergePatch, `{"data":{"color":"red","theirs":"1"}}`)
 	w.patch(deploys, "web", "hand", types.StrategicMergePatchType, `{"spec":{"template":{"spec":{"containers":[{"name":"web","image":"example.com/web:9","tty":true}]}}}}`)
-	w.eventually("what was added is told", func() bool { return len(f.names()) == 2 })
+	const want = "extra-field ConfigMap/settings, extra-field Deployment/web"
+	w.eventually("what was added is told", func() bool { return strings.Join(f.names(), ", ") == want })
 	w.again(f)
+	if names := strings.Join(f.names(), ", "); names != want {
+		t.Errorf("a look through everything tells of %s", names)
+	}
 	for id, want := range map[sources.ID]string{
 		{Kind: "ConfigMap", Namespace: w.namespace, Name: "settings"}:            ".data.theirs",
 		{Group: "apps", Kind: "Deployment", Namespace: w.namespace, Name: "web"}: ".spec.template.spec.containers[name=web].tty",
