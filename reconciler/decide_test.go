@@ -131,6 +131,11 @@ func TestAcceptedFieldsAreLeftByOtherCorrections(t *testing.T) {
 	if got := NewPlan([]Operation{op}, p).Operations[0]; got.Held != "" || len(got.Leave) != 1 || got.Leave[0] != ".spec.a" {
 		t.Errorf("held %q, leaves %v", got.Held, got.Leave)
 	}
+	again := op
+	again.Kind, again.Class = OpRecreate, drift.Changed // which cannot leave a field
+	if got := NewPlan([]Operation{again}, p).Operations[0]; got.Held == "" || got.Accepted == nil {
+		t.Errorf("made again: held %q", got.Held)
+	}
 	p.Revert = []sources.ID{id}
 	if got := NewPlan([]Operation{op}, p).Operations[0]; got.Held != "" || len(got.Leave) != 0 {
 		t.Errorf("reverted: held %q, leaves %v", got.Held, got.Leave)

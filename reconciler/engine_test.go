@@ -39,6 +39,9 @@ type shelf struct {
 	// refuse fails the writing of one thing, and slow holds it up until it is closed.
 	refuse sources.ID
 	slow   map[sources.ID]chan struct{}
+	// fixed is a thing that nothing changes in place; remake allows to make it again.
+	fixed  sources.ID
+	remake bool
 }
 
 func (s *shelf) Compare(ctx context.Context, want []sources.Item, scope Scope) ([]Operation, error) {
@@ -74,6 +77,11 @@ func (s *shelf) Compare(ctx context.Context, want []sources.Item, scope Scope) (
 			op.Kind = OpUnchanged
 		case s.applied[item.ID] == string(item.Body):
 			op.Kind, op.Class = OpCorrect, drift.Changed
+			if item.ID == s.fixed && s.remake {
+				op.Kind = OpRecreate
+			} else if item.ID == s.fixed {
+				op.Kind, op.Err = OpConflict, errors.New("cannot be changed")
+			}
 		default:
 			op.Kind = OpUpdate
 		}
@@ -416,6 +424,30 @@ func TestFailingCorrectionIsRetriedSparingly(t *testing.T) {
 		b.pass(6 * time.Minute)
 		if got := b.shelf.get(thing("Thing", "web", "a")); got != "blue" {
 			b.Errorf("a is %q when the target is back; want it corrected", got)
+		}
+	})
+}
+
+// Drift that cannot be put back in place is known as such, and made again where that is
+// allowed; that is a correction.
+func TestDriftThatNothingPutsBackInPlace(t *testing.T) {
+	withEngine(t, func(b *bench) {
+		id := thing("Thing", "web", "a")
+		b.assign(b.assignment("1", thingItem("a", "blue")))
+		b.shelf.fixed = id
+		b.shelf.put(id, "by hand")
+		b.hint("a")
+		open := b.engine.Drift(Filter{OpenOnly: true}).Episodes
+		if len(open) != 1 || open[0].Object != id || open[0].Fate != drift.Retried || !strings.Contains(open[0].Next, "cannot be changed") {
+			b.Fatalf("told: %+v", open)
+		}
+		b.shelf.mu.Lock()
+		b.shelf.remake = true
+		b.shelf.mu.Unlock()
+		b.resync("prod", Trigger{})
+		all := b.engine.Drift(Filter{}).Episodes
+		if len(all) != 1 || all[0].ID != open[0].ID || all[0].State != drift.Corrected || b.shelf.get(id) != "blue" {
+			b.Errorf("afterwards: %+v, live %q", all, b.shelf.get(id))
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/sources"
 	"github.com/holdfast-gitops/holdfast/sources/environment"
 )
@@ -30,6 +31,7 @@ func TestPlanHoldsWhatPolicyForbids(t *testing.T) {
 	}
 	create := Operation{Object: thing("ConfigMap", "web", "a"), Kind: OpCreate}
 	correct := Operation{Object: thing("ConfigMap", "web", "a"), Kind: OpCorrect}
+	remade := Operation{Object: thing("ConfigMap", "web", "a"), Kind: OpRecreate, Class: drift.Changed}
 	unread := Operation{Object: thing("Secret", "", ""), Kind: OpUnknown, Err: errors.New("forbidden")}
 	protectedDelete := Operation{Object: thing("Namespace", "", "web"), Kind: OpDelete, Protected: true}
 	for _, c := range []struct {
@@ -43,6 +45,9 @@ func TestPlanHoldsWhatPolicyForbids(t *testing.T) {
 		{"plan mode writes nothing", []Operation{create, correct}, with(func(p *Policy) { p.Mode = environment.ModePlan }), 0, "mode plan"},
 		{"report mode does not correct", []Operation{correct}, with(func(p *Policy) { p.Drift.Mode = environment.DriftReport }), 0, "drift mode report"},
 		{"ignore mode does not correct", []Operation{correct}, with(func(p *Policy) { p.Drift.Mode = environment.DriftIgnore }), 0, "drift mode ignore"},
+		{"report mode does not make drifted things again", []Operation{remade}, with(func(p *Policy) { p.Drift.Mode = environment.DriftReport }), 0, "drift mode report"},
+		{"report mode makes again what git changed", []Operation{{Object: remade.Object, Kind: OpRecreate}}, with(func(p *Policy) { p.Drift.Mode = environment.DriftReport }), 1, ""},
+		{"a drifted thing is made again", []Operation{remade}, open, 1, ""},
 		{"report mode still applies git", []Operation{create}, with(func(p *Policy) { p.Drift.Mode = environment.DriftReport }), 1, ""},
 		{"prune off deletes nothing", deletes(1), with(func(p *Policy) { p.Prune = false }), 0, ""},
 		{"one delete is within the budget", deletes(1), with(func(p *Policy) { p.Wanted = 1 }), 1, ""},

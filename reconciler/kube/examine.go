@@ -55,7 +55,11 @@ func (c *comparison) examine(ctx context.Context, j job) {
 		return
 	}
 	drifted := op.Kind == reconciler.OpCorrect
-	if (isJob(j.item.ID) && !drifted || c.mayRecreate(j.item, live)) && c.recreate(ctx, j, live, drifted) {
+	again := isJob(j.item.ID) || c.mayRecreate(j.item, live)
+	if drifted {
+		again = c.mayRemake(j.item, live)
+	}
+	if again && c.recreate(ctx, j, live, drifted) {
 		return
 	}
 	c.add(op)
@@ -134,7 +138,7 @@ func (c *comparison) unchangeable(ctx context.Context, j job, op *reconciler.Ope
 	}
 	op.Changes, op.Class = refusedDrift(j.item, live, refusal, c.owner), drift.Changed
 	op.Why += ", and " + immutableFields(refusal) + " cannot be changed back"
-	if !c.scope.ReadOnly && c.mayRecreate(j.item, live) {
+	if !c.scope.ReadOnly && c.mayRemake(j.item, live) {
 		again := c.recreateOp(ctx, j, live, refusal)
 		again.Changes, again.Class = op.Changes, op.Class
 		op = &again

@@ -94,6 +94,12 @@ func (c *comparison) mayRecreate(item sources.Item, live *unstructured.Unstructu
 	return c.scope.Recreate == environment.RecreateAllowed || isFinishedJob(live)
 }
 
+// mayRemake reports whether drift may be put back by making an object again. No Job is
+// run again for that.
+func (c *comparison) mayRemake(item sources.Item, live *unstructured.Unstructured) bool {
+	return !isJob(item.ID) && c.mayRecreate(item, live)
+}
+
 // recreate finds out by dry run whether a change needs the object to be made
 // anew, and whether that would work. It is false when a plain apply will do. Drifted
 // says that it is no change of git's.
