@@ -288,7 +288,12 @@ func holdByDrift(ops []Operation, p Policy) {
 		case environment.DriftReport:
 			ops[i].hold(GateDrift, heldReport)
 		default:
-			ops[i].Leave = append(ops[i].Leave, leftAlone(p.Drift, ops[i])...)
+			left := leftAlone(p.Drift, ops[i])
+			if len(left) > 0 && ops[i].Kind == OpRecreate {
+				ops[i].hold(GateDrift, "a rule leaves "+left[0]+" as it is, and making the object again would not")
+				continue
+			}
+			ops[i].Leave = append(ops[i].Leave, left...)
 		}
 	}
 }
