@@ -24,7 +24,7 @@ import (
 // so that what just starts costs nothing, and then more and more rarely.
 const (
 	firstLook   = time.Second
-	longestLook = time.Minute
+	longestLook = 5 * time.Minute
 	// maxPods bounds how many pods are looked at for one cause.
 	maxPods = 50
 	// maxCauses bounds of how many objects of one environment the cause is looked
