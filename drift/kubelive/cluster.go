@@ -30,6 +30,9 @@ type Options struct {
 	Changed func(Hint)
 	// Failed is told what went wrong where nobody waits for an answer.
 	Failed func(error)
+	// Silence is how long a watch may say nothing before it counts as stale; zero is
+	// three minutes, since servers say something about once a minute.
+	Silence time.Duration
 }
 
 // Cluster is the reading side of a target.
@@ -42,6 +45,7 @@ type Cluster struct {
 	// Namespaces limits what is watched; nil is the whole cluster.
 	Namespaces []string
 
+	manner    manner
 	baselines *BaselineFile
 	failed    func(error)
 }
@@ -68,11 +72,11 @@ func Open(o Options) (*Cluster, error) {
 			o.Failed(err)
 		}
 	}
-	index := NewIndex(saved, o.Changed)
+	index, m := NewIndex(saved, o.Changed), manner{lists: newTurns(), silence: o.Silence}
 	return &Cluster{
 		Objects: objects, Metadata: meta, Mapper: NewMapper(disc), Index: index,
-		Watcher:    NewWatcher(meta, index, o.Namespaces),
-		Namespaces: o.Namespaces, baselines: &o.Baselines, failed: o.Failed,
+		Watcher:    newWatcher(meta, index, o.Namespaces, m),
+		Namespaces: o.Namespaces, manner: m, baselines: &o.Baselines, failed: o.Failed,
 	}, nil
 }
 

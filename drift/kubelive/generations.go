@@ -20,7 +20,7 @@ import (
 func (c *Cluster) WatchGenerations(ctx context.Context, r Resource, moved func(name string), synced func()) error {
 	api := c.Metadata.Resource(r.GVR)
 	s := &stream{
-		resource: r, synced: make(chan struct{}), failed: make(chan struct{}), lastAct: time.Now(), optional: true,
+		manner: c.manner, resource: r, synced: make(chan struct{}), failed: make(chan struct{}), lastAct: time.Now(), optional: true,
 	}
 	s.api = streamAPI{
 		list:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return api.List(ctx, o) },

@@ -37,6 +37,7 @@ func (w ObjectWatch) key() string {
 // ObjectWatches keeps watches on full objects while Run runs.
 type ObjectWatches struct {
 	client dynamic.Interface
+	manner manner
 
 	mu      sync.Mutex
 	streams map[string]*stream
@@ -44,8 +45,8 @@ type ObjectWatches struct {
 }
 
 // NewObjectWatches makes none yet.
-func NewObjectWatches(client dynamic.Interface) *ObjectWatches {
-	return &ObjectWatches{client: client, streams: map[string]*stream{}, start: make(chan *stream)}
+func (c *Cluster) NewObjectWatches() *ObjectWatches {
+	return &ObjectWatches{client: c.Objects, manner: c.manner, streams: map[string]*stream{}, start: make(chan *stream)}
 }
 
 // Run keeps the watches until ctx ends, then waits for them to stop.
@@ -111,7 +112,7 @@ func (o *ObjectWatches) stream(w ObjectWatch) *stream {
 		api = o.client.Resource(w.Resource.GVR).Namespace(w.Namespace)
 	}
 	s := &stream{
-		resource: w.Resource, namespace: w.Namespace,
+		manner: o.manner, resource: w.Resource, namespace: w.Namespace,
 		synced: make(chan struct{}), failed: make(chan struct{}), lastAct: time.Now(),
 	}
 	example := &unstructured.Unstructured{}

@@ -1,6 +1,7 @@
 package kubelive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 )
 
 // silence is how long a watch may say nothing, not even a bookmark, before it
-// counts as stale and is started anew.
+// counts as stale and is started anew, where nothing else is asked for.
 const silence = 3 * time.Minute
 
 // Resource is one kind of object as the server serves it.
@@ -35,6 +36,7 @@ type Resource struct {
 type Watcher struct {
 	client metadata.Interface
 	index  *Index
+	manner manner
 	// namespaces limits the watches; nil is the whole cluster.
 	namespaces []string
 
@@ -48,10 +50,10 @@ type streamKey struct {
 	namespace string
 }
 
-// NewWatcher makes a watcher; it watches nothing before Run.
-func NewWatcher(client metadata.Interface, index *Index, namespaces []string) *Watcher {
+// newWatcher makes a watcher; it watches nothing before Run.
+func newWatcher(client metadata.Interface, index *Index, namespaces []string, m manner) *Watcher {
 	return &Watcher{
-		client: client, index: index, namespaces: namespaces,
+		client: client, index: index, namespaces: namespaces, manner: m,
 		streams: map[streamKey]*stream{}, start: make(chan *stream),
 	}
 }
@@ -113,7 +115,7 @@ func (w *Watcher) ensureStream(ctx context.Context, r Resource, namespace string
 	s := w.streams[key]
 	fresh := s == nil
 	if fresh {
-		s = newStream(w.client, w.index, r, namespace)
+		s = newStream(w.client, w.index, r, namespace, w.manner)
 		w.streams[key] = s
 	}
 	w.mu.Unlock()
@@ -163,6 +165,7 @@ func (w *Watcher) AsOf(used func(schema.GroupKind) bool) (asOf time.Time, broken
 // stream is one watch. It is its own reflector store: what the reflector brings
 // goes into the index in digested form and is not kept.
 type stream struct {
+	manner
 	api       streamAPI
 	store     cache.ReflectorStore
 	index     *Index
@@ -185,6 +188,8 @@ type stream struct {
 	giveUp   context.CancelFunc
 	// optional: there is no use in trying on without the right either.
 	optional bool
+	// endList ends the turn of the list that is under way, if one is.
+	endList func()
 	// failed is closed and replaced whenever lastErr is set, to wake waiters.
 	failed chan struct{}
 }
@@ -198,10 +203,10 @@ type streamAPI struct {
 	example  runtime.Object
 }
 
-func newStream(client metadata.Interface, index *Index, r Resource, namespace string) *stream {
+func newStream(client metadata.Interface, index *Index, r Resource, namespace string, m manner) *stream {
 	api := client.Resource(r.GVR).Namespace(namespace)
 	s := &stream{
-		index: index, resource: r, namespace: namespace,
+		manner: m, index: index, resource: r, namespace: namespace,
 		synced: make(chan struct{}), failed: make(chan struct{}), lastAct: time.Now(),
 	}
 	s.store = s
@@ -248,7 +253,7 @@ func (s *stream) runOnce(ctx context.Context) {
 		defer close(done)
 		s.reflector().RunWithContext(ctx)
 	}()
-	tick := time.NewTicker(silence / 6)
+	tick := time.NewTicker(s.patience() / 6)
 	defer tick.Stop()
 	for {
 		select {
@@ -266,6 +271,11 @@ func (s *stream) reflector() *cache.Reflector {
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.LabelSelector = s.api.selector
+			end, err := s.lists.take(ctx)
+			if err != nil {
+				return nil, err
+			}
+			defer end()
 			list, err := s.api.list(ctx, o)
 			s.note(err)
 			if err == nil {
@@ -275,7 +285,11 @@ func (s *stream) reflector() *cache.Reflector {
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.LabelSelector = s.api.selector
-			stream, err := s.api.watch(ctx, o)
+			open := s.api.watch
+			if o.SendInitialEvents != nil && *o.SendInitialEvents {
+				open = s.listAndWatch
+			}
+			stream, err := open(ctx, o)
 			s.note(err)
 			return stream, err
 		},
@@ -320,8 +334,11 @@ func (s *stream) heard() {
 func (s *stream) isMute() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return time.Since(s.lastAct) > silence && time.Since(s.opened) > silence
+	return time.Since(s.lastAct) > s.patience() && time.Since(s.opened) > s.patience()
 }
+
+// patience is how long it may say nothing.
+func (s *stream) patience() time.Duration { return cmp.Or(s.silence, silence) }
 
 func (s *stream) health() (time.Time, error) {
 	s.mu.Lock()
@@ -329,7 +346,7 @@ func (s *stream) health() (time.Time, error) {
 	if s.lastErr != nil {
 		return s.lastAct, s.lastErr
 	}
-	if quiet := time.Since(s.lastAct); quiet > silence {
+	if quiet := time.Since(s.lastAct); quiet > s.patience() {
 		return s.lastAct, fmt.Errorf("watch %s: silent for %s", s.name(), quiet.Round(time.Second))
 	}
 	return s.lastAct, nil
@@ -375,6 +392,10 @@ func (s *stream) restart() {
 func (s *stream) listed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.endList != nil {
+		s.endList()
+		s.endList = nil
+	}
 	if !s.isSync {
 		s.isSync = true
 		close(s.synced)

@@ -87,7 +87,7 @@ func (f *feed) watched(t *testing.T, index *Index) (w *Watcher, stop func()) {
 		api: streamAPI{list: f.list, watch: f.watch, example: &metav1.PartialObjectMetadata{}},
 	}
 	s.store = s
-	w = NewWatcher(nil, index, nil)
+	w = newWatcher(nil, index, nil, manner{})
 	w.streams[streamKey{gvr.GroupResource(), ""}] = s
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

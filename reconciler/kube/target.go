@@ -48,6 +48,9 @@ type Options struct {
 	NoHoldAnnotation bool
 	// NoEvents: objects that were put back get no Event.
 	NoEvents bool
+	// Silence is how long a watch may say nothing before it counts as stale; zero is
+	// the usual time.
+	Silence time.Duration
 	// Holder names this daemon among those that want the target's lease, as in
 	// "host-1f2e3d". Without one no lease is needed to write.
 	Holder string
@@ -127,7 +130,7 @@ func Open(o Options) (*Target, error) {
 		told: map[string]string{}, conflicts: map[string]environment.Conflicts{}, health: newHealth(), announcer: newAnnouncer(), surveys: newSurveys(), reactions: newReactions(),
 	}
 	cluster, err := kubelive.Open(kubelive.Options{
-		Config: config, Namespaces: o.Namespaces, Changed: t.hint, Failed: o.Failed,
+		Config: config, Namespaces: o.Namespaces, Changed: t.hint, Failed: o.Failed, Silence: o.Silence,
 		Baselines: kubelive.BaselineFile{Path: o.Baselines},
 	})
 	if err != nil {
@@ -135,7 +138,7 @@ func Open(o Options) (*Target, error) {
 	}
 	t.cluster = cluster
 	cluster.Index.TellAdditions(t.surveys.hint)
-	t.objects = kubelive.NewObjectWatches(cluster.Objects)
+	t.objects = cluster.NewObjectWatches()
 	t.scalers = newScalers(cluster.Index.Touch)
 	if o.Holder != "" {
 		t.lease = &lease{

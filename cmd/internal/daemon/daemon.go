@@ -40,6 +40,10 @@ type Options struct {
 	Reload  func() (config.Config, error)
 	Logger  zerolog.Logger
 	Version string
+	// WatchSilence is how long a watch of a cluster may say nothing before it counts
+	// as stale; zero is the usual time, which servers keep by what they send once a
+	// minute.
+	WatchSilence time.Duration
 	// Signals brings SIGUSR1 (resync all) and SIGHUP (reload, then resync all).
 	Signals <-chan os.Signal
 	// Ready is called once with the address that the server listens on.
@@ -109,7 +113,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer stopTracing()
-	first, err := build(o.Config, o.Version, d.book, d.metrics, d.observer(), d.traces(), o.Logger)
+	first, err := build(o.Config, o, d.book, d.metrics, d.observer(), d.traces(), o.Logger)
 	if err != nil {
 		return err
 	}
@@ -225,7 +229,7 @@ func (d *daemon) prepare(resync bool) *generation {
 		d.log.Warn().Msg("notifications, resyncFile and tracing take effect at the next start")
 		cfg.ResyncFile, cfg.Tracing, cfg.Notifications = old.ResyncFile, old.Tracing, old.Notifications
 	}
-	next, err := build(cfg, d.opts.Version, d.book, d.metrics, d.observer(), d.traces(), d.log)
+	next, err := build(cfg, d.opts, d.book, d.metrics, d.observer(), d.traces(), d.log)
 	if err != nil {
 		d.log.Error().Err(err).Msg("new configuration cannot be used; the old one stays")
 		return nil

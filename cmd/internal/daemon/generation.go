@@ -39,12 +39,12 @@ type generation struct {
 }
 
 // build does all that can fail, and starts nothing.
-func build(cfg config.Config, version string, book *drift.Book, m *metrics, o reconciler.Observer, tracer reconciler.Tracer, log zerolog.Logger) (*generation, error) {
+func build(cfg config.Config, from Options, book *drift.Book, m *metrics, o reconciler.Observer, tracer reconciler.Tracer, log zerolog.Logger) (*generation, error) {
 	g := &generation{config: cfg, targets: map[string]*target{}, followers: map[string]*follower{}, tellers: map[string]statuses.Target{}}
 	drivers := map[string]reconciler.Driver{}
 	var problems []error
 	for _, c := range cfg.Targets {
-		t, err := openTarget(c, cfg, version, log)
+		t, err := openTarget(c, cfg, from, log)
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -54,7 +54,7 @@ func build(cfg config.Config, version string, book *drift.Book, m *metrics, o re
 	secrets := new(redact.Redactor)
 	g.engine = reconciler.New(reconciler.Options{
 		Scrub:   secrets.Scrub,
-		Drivers: drivers, Refresh: g.refresh, At: g.at, Reach: g.reachOf, Observer: o, Tracer: tracer, Log: log, Book: book, Version: version,
+		Drivers: drivers, Refresh: g.refresh, At: g.at, Reach: g.reachOf, Observer: o, Tracer: tracer, Log: log, Book: book, Version: from.Version,
 	})
 	renderer, err := newRenderer(cfg, secrets)
 	if err != nil {

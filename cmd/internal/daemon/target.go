@@ -48,9 +48,9 @@ func (directory) Serves() (version string, apis []string, err error) {
 }
 
 // openTarget makes the driver of a target.
-func openTarget(c config.Target, cfg config.Config, version string, log zerolog.Logger) (*target, error) {
+func openTarget(c config.Target, cfg config.Config, from Options, log zerolog.Logger) (*target, error) {
 	if c.Directory == "" {
-		return openCluster(c, cfg, version, log)
+		return openCluster(c, cfg, from, log)
 	}
 	key, err := kubelive.LoadKey(filepath.Join(cfg.DataDir, "key"))
 	if err != nil {
@@ -67,7 +67,7 @@ func openTarget(c config.Target, cfg config.Config, version string, log zerolog.
 }
 
 // openCluster connects to a cluster as kubectl would, or from within.
-func openCluster(c config.Target, cfg config.Config, version string, log zerolog.Logger) (*target, error) {
+func openCluster(c config.Target, cfg config.Config, from Options, log zerolog.Logger) (*target, error) {
 	rc, namespace, err := restConfig(c)
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", c.Name, err)
@@ -100,7 +100,7 @@ func openCluster(c config.Target, cfg config.Config, version string, log zerolog
 	cluster, err := kube.Open(kube.Options{
 		Verification: kube.Verification{Interval: interval, RequestsPerMinute: requests},
 		Name:         c.Name, Config: rc, StateNamespace: state, CreateState: watched == nil,
-		Namespaces: watched, Installation: cfg.Installation, Holder: holder, Version: version,
+		Namespaces: watched, Installation: cfg.Installation, Holder: holder, Version: from.Version, Silence: from.WatchSilence,
 		Concurrency: c.Concurrency, Baselines: filepath.Join(dir, c.Name+".baselines"), Key: key,
 		Failed:   func(err error) { log.Warn().Err(err).Str("target", c.Name).Msg("target") },
 		NoEvents: !c.Events, NoHoldAnnotation: !c.HoldAnnotation,
