@@ -30,6 +30,8 @@ type shelf struct {
 	states map[string]State
 	// unready is what each environment waits for.
 	unready map[string][]Unready
+	// unproven are things of which nothing proves that they may be deleted.
+	unproven map[sources.ID]bool
 	// writes counts applied operations, looks comparisons; block holds up every
 	// comparison.
 	writes int
@@ -89,7 +91,11 @@ func (s *shelf) Compare(ctx context.Context, want []sources.Item, scope Scope) (
 	}
 	for id := range unwanted {
 		if !scope.Partial {
-			ops = append(ops, Operation{Object: id, Kind: OpDelete, Protected: id.Kind == "Vault"})
+			op := Operation{Object: id, Kind: OpDelete, Protected: id.Kind == "Vault"}
+			if s.unproven[id] {
+				op.Held, op.HeldBy = "nothing proves that it is ours", []GateKind{GateUnproven}
+			}
+			ops = append(ops, op)
 		}
 	}
 	return ops, nil

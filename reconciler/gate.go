@@ -15,6 +15,9 @@ type GateKind string
 // The gates, in the order in which they count: of several that hold an
 // operation, the first is the one that is told. All that are active are shown.
 const (
+	// GateUnproven: it left git, and the target cannot prove that it is ours. Nothing
+	// lifts it.
+	GateUnproven GateKind = "unproven"
 	// GateMode: mode plan; nothing is ever written.
 	GateMode GateKind = "mode"
 	// GateLease: another daemon writes to the target, and this one stands by.
@@ -58,7 +61,7 @@ const (
 
 // gateOrder is the order above.
 var gateOrder = []GateKind{
-	GateMode, GateLease, GateHold, GatePin, GateReturned, GateSource, GateAfter, GateDependsOn, GateRollout,
+	GateUnproven, GateMode, GateLease, GateHold, GatePin, GateReturned, GateSource, GateAfter, GateDependsOn, GateRollout,
 	GateWindow, GateRemoval, GateVersion, GateTransfer, GateFailing, GateUnread, GateAdoption, GateProtected, GateBudget, GateDrift, GateFight,
 }
 

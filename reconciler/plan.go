@@ -171,7 +171,7 @@ func NewPlan(ops []Operation, p Policy) Plan {
 	out := make([]Operation, 0, len(ops))
 	for _, op := range ops {
 		if op.Kind == OpDelete && !p.Prune {
-			op.Kind, op.Why = OpUnchanged, "left git, but prune is off"
+			op.Kind, op.Why, op.Held, op.HeldBy = OpUnchanged, "left git, but prune is off", "", nil
 		}
 		out = append(out, withinReach(op, p.Reach))
 	}
@@ -288,12 +288,7 @@ func holdByDrift(ops []Operation, p Policy) {
 		case environment.DriftReport:
 			ops[i].hold(GateDrift, heldReport)
 		default:
-			left := leftAlone(p.Drift, ops[i])
-			if len(left) > 0 && ops[i].Kind == OpRecreate {
-				ops[i].hold(GateDrift, "a rule leaves "+left[0]+" as it is, and making the object again would not")
-				continue
-			}
-			ops[i].Leave = append(ops[i].Leave, left...)
+			ops[i].Leave = append(ops[i].Leave, leftAlone(p.Drift, ops[i])...)
 		}
 	}
 }
@@ -365,7 +360,7 @@ func (p Policy) budget() environment.DeletionBudget {
 func holdOverBudget(ops []Operation, p Policy) {
 	deletes := 0
 	for i := range ops {
-		if ops[i].Kind == OpDelete && !p.ownPlace(ops[i].Object) {
+		if ops[i].Kind == OpDelete && !ops[i].heldFirstBy(GateUnproven) && !p.ownPlace(ops[i].Object) {
 			deletes++
 		}
 	}

@@ -325,7 +325,7 @@ func (w *worker) view() view {
 func (w *worker) publish(a Assignment, ops []Operation) {
 	deletes := 0
 	for i := range ops {
-		if ops[i].Kind == OpDelete {
+		if ops[i].Kind == OpDelete && !ops[i].heldFirstBy(GateUnproven) {
 			deletes++
 		}
 	}

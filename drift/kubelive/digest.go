@@ -201,6 +201,8 @@ type Record struct {
 	// OwnsPartOf: our Apply entry owns the part-of label, which copied labels
 	// do not bring with them.
 	OwnsPartOf bool
+	// Fieldless: it has no managedFields at all, as on a server that keeps none.
+	Fieldless bool
 	// Controlled: a controller owner reference exists, so something else made
 	// it and will make it again.
 	Controlled bool
@@ -221,6 +223,7 @@ func recordOf(m metav1.Object) Record {
 		UID: m.GetUID(), ResourceVersion: m.GetResourceVersion(), Generation: m.GetGeneration(),
 		Environment: labels[LabelEnvironment], PartOf: labels[LabelPartOf],
 		Applied:    m.GetAnnotations()[AnnotationApplied],
+		Fieldless:  len(m.GetManagedFields()) == 0,
 		Controlled: metav1.GetControllerOf(m) != nil, Deleting: m.GetDeletionTimestamp() != nil,
 	}
 	if at := m.GetDeletionTimestamp(); at != nil {

@@ -3,14 +3,19 @@ package kube
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/holdfast-gitops/holdfast/drift"
 	"github.com/holdfast-gitops/holdfast/reconciler"
+	"github.com/holdfast-gitops/holdfast/sources"
 )
 
 // fieldless is a way to the server on which the managedFields of ConfigMaps are lost,
@@ -133,7 +138,63 @@ func TestObjectsWithoutManagedFieldsAreComparedByWhatGitSets(t *testing.T) {
 	if got := w.run(next); got.errors() != "" || w.value(cms, "plain", "data", "color") != "green" || w.value(cms, "plain", "data", "size") != "7" {
 		t.Errorf("git changed: %s; %v", got.errors(), w.get(cms, "plain").Object["data"])
 	}
-	if got := w.run(items[1:]); got.errors() != "" || !w.exists(cms, "plain") {
-		t.Errorf("left git, and nothing proves that it is ours: %s", got.errors())
+	w.staysUnproven(items[1:], "plain", "it has no managedFields")
+	// Then it is nobody's.
+	w.patch(cms, "plain", "hand", mergePatch, `{"metadata":{"labels":{"holdfast.dev/environment":null}}}`)
+	w.eventually("it is let be", func() bool { return w.run(items[1:]).kinds() == "unchanged 1" })
+	if !w.exists(cms, "plain") {
+		t.Error("what was let be is gone")
+	}
+}
+
+// staysUnproven expects an object that left git to stay, and the plan to say which,
+// why and what to do.
+func (w *world) staysUnproven(items []sources.Item, name, why string) {
+	w.t.Helper()
+	got := w.run(items)
+	i := slices.IndexFunc(got.plan.Operations, func(op reconciler.Operation) bool { return op.Object.Name == name })
+	if got.errors() != "" || len(got.plan.Active()) != 0 || i < 0 || !w.exists(cms, name) {
+		w.t.Fatalf("%s; %s; plan %+v", got.kinds(), got.errors(), got.plan.Operations)
+	}
+	op := got.plan.Operations[i]
+	if op.Kind != reconciler.OpDelete || !slices.Equal(op.HeldBy, []reconciler.GateKind{reconciler.GateUnproven}) ||
+		!strings.Contains(op.Held, why) || !strings.Contains(op.Held, "delete it by hand") {
+		w.t.Errorf("%s, held by %v: %q; want %q", op.Kind, op.HeldBy, op.Held, why)
+	}
+}
+
+// TestWhatCannotBeProvenOursStaysAndIsTold: an object that we applied, and whose
+// managedFields were taken while nobody looked, is not deleted when it has left git
+// meanwhile. A copy that others made of one is none of ours, and nothing is said of it.
+func TestWhatCannotBeProvenOursStaysAndIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	items := w.items("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: leaves, namespace: NS}\ndata: {color: blue}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: stays, namespace: NS}\n")
+	if got := w.run(items); got.errors() != "" {
+		t.Fatal(got.errors())
+	}
+	w.stop()
+	live := w.get(cms, "leaves")
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "ConfigMap", "data": live.Object["data"],
+		"metadata": map[string]any{"name": "copy", "labels": live.GetLabels(), "annotations": live.GetAnnotations()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.patch(cms, "copy", "kubectl", types.ApplyPatchType, string(body))
+	w.patch(cms, "leaves", "hand", mergePatch, `{"metadata":{"managedFields":[{}]}}`)
+	w.patch(cms, "leaves", "hand", types.ApplyPatchType, `{"apiVersion":"v1","kind":"ConfigMap","data":{"color":"red"}}`)
+	w.restart()
+	w.staysUnproven(items[1:], "leaves", "somebody took our entry")
+	if got := w.run(items[1:]); got.kinds() != "delete 1, unchanged 1" {
+		t.Errorf("%s; want nothing about the copy", got.kinds())
+	}
+	if err := w.objects.Resource(cms).Namespace(w.namespace).Delete(context.Background(), "leaves", deleteNow); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("it is clean", func() bool { return w.run(items[1:]).kinds() == "unchanged 1" })
+	if !w.exists(cms, "copy") {
+		t.Error("the copy is gone")
 	}
 }

@@ -40,10 +40,15 @@ func (c *comparison) findUnwanted(ctx context.Context, want []sources.Item, p *p
 			if !c.scope.Preview {
 				c.t.cluster.Index.Forget(id)
 			}
-		case live.PartOf != c.owner.ID || !live.OwnsPartOf || live.Controlled:
+		case live.PartOf != c.owner.ID || live.Controlled:
+		case !live.OwnsPartOf:
+			// Others copy labels; this one we did apply, or nothing can ever tell.
+			if !live.Deleting && (live.Fieldless || look.Base.UID == live.UID) {
+				unwanted = append(unwanted, candidate{id: id, live: live, unproven: true})
+			}
 		case live.Deleting && time.Since(time.Unix(live.DeletingSince, 0)) < stuckAfter:
 		default:
-			unwanted = append(unwanted, candidate{id, live})
+			unwanted = append(unwanted, candidate{id: id, live: live})
 		}
 	}
 	each(ctx, c.t, c.owner.Environment, unwanted, c.unwanted)
@@ -53,6 +58,8 @@ func (c *comparison) findUnwanted(ctx context.Context, want []sources.Item, p *p
 type candidate struct {
 	id   sources.ID
 	live kubelive.Record
+	// unproven: it carries our labels, and nothing says who put them there.
+	unproven bool
 }
 
 // unwanted looks at one object that left git: at what its annotations say, and at
@@ -78,12 +85,26 @@ func (c *comparison) unwanted(ctx context.Context, u candidate) {
 		op.Err = sources.Problem{Object: u.id.String(), Message: deletionText(live), Hint: finalizerHint}
 	case keeps(live):
 		op.Kind, op.Why = reconciler.OpUnchanged, "left git, and stays: its annotations say so"
+	case u.unproven && kubelive.ProvenOurs(live, c.owner):
+		return // the watch is about to tell
 	default:
+		if u.unproven {
+			op.Held, op.HeldBy = unprovenText(live), []reconciler.GateKind{reconciler.GateUnproven}
+		}
 		op.Protected = protected[gk]
 		d, _ := parseDirectives(live.GetAnnotations()) // what is wrong in them asks for nothing
 		op.Live = note{resource: r, live: live, version: live.GetResourceVersion(), directives: d}
 	}
 	c.add(op)
+}
+
+// unprovenText says why an object that left git is not deleted, and what to do.
+func unprovenText(live *unstructured.Unstructured) string {
+	why := "somebody took our entry out of its managedFields"
+	if len(live.GetManagedFields()) == 0 {
+		why = "it has no managedFields"
+	}
+	return fmt.Sprintf("left git, and stays: %s, so that nothing proves that it is ours; delete it by hand, or let it be by taking its label %s off", why, kubelive.LabelEnvironment)
 }
 
 const finalizerHint = "see why the controller that has the finalizer does not remove it; without that controller, remove the finalizer by hand"

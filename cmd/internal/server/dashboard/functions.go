@@ -298,7 +298,7 @@ func icon(name string) template.HTML {
 // gateTitle says in a word or two what kind of thing holds.
 func gateTitle(k reconciler.GateKind) string {
 	if title := map[reconciler.GateKind]string{
-		reconciler.GateMode: "plan only", reconciler.GateLease: "standby", reconciler.GatePin: "rolled back",
+		reconciler.GateUnproven: "not proven ours", reconciler.GateMode: "plan only", reconciler.GateLease: "standby", reconciler.GatePin: "rolled back",
 		reconciler.GateReturned: "left again", reconciler.GateSource: "source holds", reconciler.GateAfter: "waits for another",
 		reconciler.GateDependsOn: "waits for another", reconciler.GateRollout: "rollout", reconciler.GateAdoption: "needs approval",
 		reconciler.GateProtected: "needs approval", reconciler.GateBudget: "needs approval", reconciler.GateVersion: "needs approval",
