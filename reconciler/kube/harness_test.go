@@ -54,10 +54,12 @@ type world struct {
 
 var worlds atomic.Int64
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldOn(t, kube.Config(t)) }
+
+func newWorldOn(t *testing.T, config *rest.Config) *world {
 	t.Helper()
 	w := &world{
-		t: t, config: kube.Config(t), namespace: kube.Namespace(t), dir: t.TempDir(),
+		t: t, config: config, namespace: kube.NamespaceIn(t, config), dir: t.TempDir(),
 		name: fmt.Sprintf("env-%d-%d", time.Now().UnixNano()%1e9, worlds.Add(1)), hints: make(chan reconciler.Hint, 10000),
 	}
 	var err error

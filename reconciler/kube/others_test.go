@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/holdfast-gitops/holdfast/internal/testkit/kube"
 	"github.com/holdfast-gitops/holdfast/reconciler"
 )
 
@@ -132,6 +133,53 @@ func TestWhatControllersFillInIsNoDrift(t *testing.T) {
 	out := w.correct(items, named("empty-NS"))
 	if out.Err != nil || len(out.Changes) != 1 || !strings.HasPrefix(out.Changes[0].Path, ".aggregationRule") || out.Changes[0].Manager != "hand" {
 		t.Errorf("error %v, changes %+v", out.Err, out.Changes)
+	}
+}
+
+// TestABundleInAnAPIServiceIsNoDrift: the same of an API that another server serves. It
+// has a cluster of its own, since a group whose server is away is one that no client
+// can discover.
+func TestABundleInAnAPIServiceIsNoDrift(t *testing.T) {
+	t.Parallel()
+	w := newWorldOn(t, kube.Own(t).Config())
+	items := w.items(`
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1.NS.example.com}
+spec:
+  group: NS.example.com
+  version: v1
+  groupPriorityMinimum: 100
+  versionPriority: 100
+  service: {name: api, namespace: NS}
+`)
+	if got := w.run(items); got.errors() != "" {
+		t.Fatal(got.errors())
+	}
+	services := schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"}
+	name := "v1." + w.namespace + ".example.com"
+	w.eventually("the cluster has found its server to be away", func() bool {
+		all, _, _ := unstructured.NestedSlice(w.getCluster(services, name).Object, "status", "conditions")
+		return len(all) > 0
+	})
+	ca := base64.StdEncoding.EncodeToString(w.config.CAData)
+	w.patchCluster(services, name, "cainjector", types.JSONPatchType, `[{"op":"add","path":"/spec/caBundle","value":"`+ca+`"}]`)
+	w.eventually("it is clean", func() bool { return w.run(items).kinds() == "unchanged 1" })
+	for range 2 {
+		if got := w.run(items, func(s *reconciler.Scope) { s.Verify = true }); got.kinds() != "unchanged 1" {
+			t.Errorf("verified: %s; %s", got.kinds(), got.errors())
+		}
+		if got, _, _ := unstructured.NestedString(w.getCluster(services, name).Object, "spec", "caBundle"); got != ca {
+			t.Errorf("what was filled in is gone: %q", got)
+		}
+	}
+	w.patchCluster(services, name, "hand", mergePatch, `{"spec":{"versionPriority":7}}`)
+	out := w.correct(items, name)
+	if out.Err != nil || len(out.Changes) != 1 || out.Changes[0].Path != ".spec.versionPriority" || out.Changes[0].Manager != "hand" {
+		t.Errorf("error %v, changes %+v", out.Err, out.Changes)
+	}
+	if got, _, _ := unstructured.NestedString(w.getCluster(services, name).Object, "spec", "caBundle"); got != ca {
+		t.Errorf("a correction took what was filled in: %q", got)
 	}
 }
 
