@@ -31,7 +31,7 @@ func TestPlanHoldsWhatPolicyForbids(t *testing.T) {
 	}
 	create := Operation{Object: thing("ConfigMap", "web", "a"), Kind: OpCreate}
 	correct := Operation{Object: thing("ConfigMap", "web", "a"), Kind: OpCorrect}
-	remade := Operation{Object: thing("ConfigMap", "web", "a"), Kind: OpRecreate, Class: drift.Changed, Changes: []drift.Change{{Path: ".data.a"}, {Path: ".data.b"}}}
+	remade := Operation{Object: thing("ConfigMap", "web", "a"), Kind: OpRecreate, Class: drift.Changed}
 	unread := Operation{Object: thing("Secret", "", ""), Kind: OpUnknown, Err: errors.New("forbidden")}
 	protectedDelete := Operation{Object: thing("Namespace", "", "web"), Kind: OpDelete, Protected: true}
 	for _, c := range []struct {
@@ -48,9 +48,6 @@ func TestPlanHoldsWhatPolicyForbids(t *testing.T) {
 		{"report mode does not make drifted things again", []Operation{remade}, with(func(p *Policy) { p.Drift.Mode = environment.DriftReport }), 0, "drift mode report"},
 		{"report mode makes again what git changed", []Operation{{Object: remade.Object, Kind: OpRecreate}}, with(func(p *Policy) { p.Drift.Mode = environment.DriftReport }), 1, ""},
 		{"a drifted thing is made again", []Operation{remade}, open, 1, ""},
-		{"a drifted thing of which a rule leaves a field is not made again", []Operation{remade}, with(func(p *Policy) {
-			p.Drift.Rules = []environment.DriftRule{{Match: environment.Match{Kind: "ConfigMap", Paths: []string{"/data/b"}}, Mode: environment.DriftIgnore}}
-		}), 0, "a rule leaves .data.b as it is, and making the object again would not"},
 		{"report mode still applies git", []Operation{create}, with(func(p *Policy) { p.Drift.Mode = environment.DriftReport }), 1, ""},
 		{"prune off deletes nothing", deletes(1), with(func(p *Policy) { p.Prune = false }), 0, ""},
 		{"one delete is within the budget", deletes(1), with(func(p *Policy) { p.Wanted = 1 }), 1, ""},

@@ -357,7 +357,10 @@ func (w *worker) syncWord(s *Status) Sync {
 		s.AsOf, troubles = d.Health(w.name)
 	}
 	for _, t := range troubles {
-		s.Errors = append(s.Errors, sources.Problem{Object: "target " + s.Target, Message: t})
+		s.Errors = append(s.Errors, sources.Problem{
+			Object: "target " + s.Target, Message: t,
+			Hint: "`holdfast targets` shows its watches: see whether its account may watch, and whether something on the way holds back what the server sends",
+		})
 	}
 	switch {
 	case w.removed:

@@ -104,11 +104,11 @@ func (s *stage) kubeconfigBehind() (string, *doorway) {
 	return path, d
 }
 
-func TestAClusterThatIsAwayHurtsOnlyItsOwnAndIsCaughtUp(t *testing.T) {
-	t.Parallel()
-	s, ns := sharedStage(t), kube.Namespace(t)
-	near, far := "near-"+ns, "far-"+ns
-	kubeconfig, door := s.kubeconfigBehind()
+// nearAndFar are an environment in the cluster that is shared, and one in the same
+// by another way.
+func (s *stage) nearAndFar(ns, near, far, kubeconfig string) {
+	t := s.t
+	t.Helper()
 	s.repo.Commit(t, map[string]string{
 		"environments/near.yaml": environmentSpec(near, "near", ns, ""),
 		"environments/far.yaml":  environmentSpec(far, "far", ns, "target: far"),
@@ -126,6 +126,14 @@ func TestAClusterThatIsAwayHurtsOnlyItsOwnAndIsCaughtUp(t *testing.T) {
 	if err := os.WriteFile(s.config, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestAClusterThatIsAwayHurtsOnlyItsOwnAndIsCaughtUp(t *testing.T) {
+	t.Parallel()
+	s, ns := sharedStage(t), kube.Namespace(t)
+	near, far := "near-"+ns, "far-"+ns
+	kubeconfig, door := s.kubeconfigBehind()
+	s.nearAndFar(ns, near, far, kubeconfig)
 	s.start()
 	s.settled(near, reconciler.Applied)
 	s.expectValue(ns, "near", "color", "blue")

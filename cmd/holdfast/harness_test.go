@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	if render.IsChild() {
 		os.Exit(render.ChildMain())
 	}
+	if silence := os.Getenv(impatienceVariable); silence != "" {
+		os.Exit(impatient(silence, os.Args[3]))
+	}
 	if os.Getenv("HOLDFAST_TEST_PROGRAM") != "" {
 		os.Exit(cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
@@ -62,6 +65,8 @@ type stage struct {
 	// patience bounds a wait; zero has a default.
 	patience time.Duration
 
+	// env is for the daemon.
+	env    []string
 	daemon *exec.Cmd
 	log    *os.File
 	client *api.Client
@@ -135,6 +140,7 @@ func (s *stage) run(args ...string) {
 		s.t.Fatal(err)
 	}
 	s.daemon = program(args...)
+	s.daemon.Env = append(s.daemon.Env, s.env...)
 	s.daemon.Stdout, s.daemon.Stderr = s.log, s.log
 	if err := s.daemon.Start(); err != nil {
 		s.t.Fatal(err)

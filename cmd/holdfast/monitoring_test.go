@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -23,8 +24,8 @@ import (
 // exposed is what a daemon's metrics are called, with the labels that each has.
 type exposed map[string]map[string]bool
 
-// scrape reads the daemon's metrics over its socket.
-func (s *stage) scrape() exposed {
+// metrics are the daemon's, over its socket.
+func (s *stage) metrics() string {
 	s.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.dir, "data", "holdfast.sock"))
@@ -35,9 +36,19 @@ func (s *stage) scrape() exposed {
 		s.t.Fatal(err)
 	}
 	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// scrape reads what the daemon exposes.
+func (s *stage) scrape() exposed {
+	s.t.Helper()
 	// What Prometheus makes and adds by itself.
 	out := exposed{"up": {"job": true, "instance": true}}
-	lines := bufio.NewScanner(res.Body)
+	lines := bufio.NewScanner(strings.NewReader(s.metrics()))
 	for lines.Scan() {
 		m := sample.FindStringSubmatch(lines.Text())
 		if m == nil {

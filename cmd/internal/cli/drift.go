@@ -135,11 +135,15 @@ func (a *app) driftTable(w io.Writer, r reconciler.Report, expand bool) {
 			oldest = e.FirstSeen
 		}
 	}
+	where := ""
+	if len(r.Unsure) > 0 {
+		where = " in what can be seen"
+	}
 	switch {
 	case len(r.Episodes) == 0:
-		fmt.Fprintln(w, "no drift")
+		fmt.Fprintf(w, "no drift%s\n", where)
 	case open == 0:
-		fmt.Fprintf(w, "no open drift, %d ended\n", ended)
+		fmt.Fprintf(w, "no open drift%s, %d ended\n", where, ended)
 	default:
 		fmt.Fprintf(w, "%d open, the oldest for %s; %d ended\n", open, api.Age(a.now(), oldest), ended)
 		fmt.Fprintln(w, report.Counts(r))
