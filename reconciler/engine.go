@@ -303,7 +303,7 @@ func unsure(s Status) string {
 	switch {
 	case s.Sync == SyncRemoved:
 		return "its spec left git, so that nobody looks"
-	case s.Sync == SyncStale && !s.AsOf.IsZero():
+	case s.Sync == SyncStale && s.Compared && !s.AsOf.IsZero():
 		return "its target has not been heard of since " + s.AsOf.UTC().Format(time.RFC3339)
 	case !s.Compared && len(s.Errors) > 0:
 		return "it could not be compared: " + s.Errors[0].Error()

@@ -197,6 +197,19 @@ func TestAWatchThatSaysNothingIsShownAsStaleEverywhere(t *testing.T) {
 		t.Errorf("afterwards: %v, %+v", err, report)
 	}
 	s.stop()
+
+	// A daemon that never heard anything is blind, not only behind.
+	m.on.Store(true)
+	s.start()
+	got = stands(far, reconciler.SyncStale)
+	report, err = s.client.Drift(context.Background(), api.DriftQuery{Environment: far})
+	if err != nil || got.Compared || len(report.Detectors) != 1 || report.Detectors[0].Sight != drift.Blind ||
+		!strings.Contains(report.Unsure[far], "could not be compared: target far") {
+		t.Errorf("from the start: %v, compared %t, %+v", err, got.Compared, report.Detectors)
+	}
+	s.verb(1, "drift", far)
+	s.verb(1, "status", far)
+	s.stop()
 }
 
 // noise is what keeps the watches of ConfigMaps busy until it is ended.
