@@ -1,6 +1,7 @@
 package kubelive
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -29,12 +31,14 @@ type Mapper struct {
 	reset time.Time
 	// version is the server's, "" until it was asked or after a refresh.
 	version string
+	// served are the kinds of each group's version, as they were last known.
+	served map[string][]string
 }
 
 // NewMapper makes a mapper; the first look-up asks the cluster.
 func NewMapper(client discovery.DiscoveryInterface) *Mapper {
 	cached := memory.NewMemCacheClient(client)
-	return &Mapper{cached: cached, mapper: restmapper.NewDeferredDiscoveryRESTMapper(cached)}
+	return &Mapper{cached: cached, served: map[string][]string{}, mapper: restmapper.NewDeferredDiscoveryRESTMapper(cached)}
 }
 
 // RESTMapper is the mapper in the form that other libraries take.
@@ -50,26 +54,32 @@ func (m *Mapper) Refresh() {
 
 // Serves tells the server's version and the API versions and kinds that it
 // serves, such as "apps/v1" and "apps/v1/Deployment". The cluster is asked once
-// between refreshes.
+// between refreshes. Of an API whose own server does not answer, it is what it was
+// when it last did; if that is not known, it is an error.
 func (m *Mapper) Serves() (version string, apis []string, err error) {
 	_, lists, err := m.cached.ServerGroupsAndResources()
 	if err != nil {
-		// A part is as bad as nothing: a chart that asks whether an API is there
-		// would drop objects because it could not be asked.
 		m.refreshIfOld()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, list := range lists {
+		m.served[list.GroupVersion] = kindsOf(list)
+	}
+	away, err := m.away(err)
+	if err != nil {
 		return "", nil, fmt.Errorf("discovery: %w", err)
 	}
 	for _, list := range lists {
-		apis = append(apis, list.GroupVersion)
-		for _, r := range list.APIResources {
-			if !strings.Contains(r.Name, "/") {
-				apis = append(apis, list.GroupVersion+"/"+r.Kind)
-			}
+		away = append(away, list.GroupVersion)
+	}
+	for _, gv := range away {
+		apis = append(apis, gv)
+		for _, kind := range m.served[gv] {
+			apis = append(apis, gv+"/"+kind)
 		}
 	}
 	slices.Sort(apis)
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if m.version == "" {
 		info, err := m.cached.ServerVersion()
 		if err != nil {
@@ -78,6 +88,37 @@ func (m *Mapper) Serves() (version string, apis []string, err error) {
 		m.version = info.GitVersion
 	}
 	return m.version, slices.Compact(apis), nil
+}
+
+// away are the versions of groups that a failed discovery could not ask and of which is
+// known what they served. A part is as bad as nothing where that is not so: a chart that
+// asks whether an API is there would drop objects because it could not be asked. It
+// needs m.mu.
+func (m *Mapper) away(failure error) (out []string, err error) {
+	if failure == nil {
+		return nil, nil
+	}
+	var partly *discovery.ErrGroupDiscoveryFailed
+	if !errors.As(failure, &partly) {
+		return nil, failure
+	}
+	for gv := range partly.Groups {
+		if _, known := m.served[gv.String()]; !known {
+			return nil, failure
+		}
+		out = append(out, gv.String())
+	}
+	return out, nil
+}
+
+func kindsOf(list *metav1.APIResourceList) []string {
+	var out []string
+	for _, r := range list.APIResources {
+		if !strings.Contains(r.Name, "/") {
+			out = append(out, r.Kind)
+		}
+	}
+	return out
 }
 
 // Resource finds what serves a kind; without a version, the preferred one.
