@@ -101,11 +101,11 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
+	done, name := make(chan struct{}), w.name // which a test may change
 	go func() {
 		defer close(done)
 		_ = target.Watch(ctx, func(h reconciler.Hint) {
-			if h.Environment == w.name {
+			if h.Environment == name {
 				w.hints <- h
 			}
 		})
