@@ -21,9 +21,9 @@ const (
 	maxAge = time.Second
 	// share is the part of one core that making the same answer again and again may
 	// take, as its inverse.
-	share = 20
+	share = 40
 	// maxPace bounds how long an answer is put off for that.
-	maxPace = 250 * time.Millisecond
+	maxPace = 500 * time.Millisecond
 	// maxAnswers and maxAnswerBytes bound what is kept.
 	maxAnswers     = 64
 	maxAnswerBytes = 16 << 20
