@@ -36,6 +36,7 @@ type board struct {
 	ns, other string
 	address   string
 	browser   *browser.Browser
+	signedIn  map[string]*browser.Page // by token
 }
 
 // newBoard starts a daemon with environments that stand in different ways: one
@@ -78,6 +79,7 @@ func newBoard(t *testing.T) *board {
 	if _, err := b.client.Hold(t.Context(), api.HoldRequest{Environments: []string{"batch"}, For: "2h", Reason: "the month is being closed", Author: "ann"}); err != nil {
 		t.Fatal(err)
 	}
+	b.signedIn = map[string]*browser.Page{operatorToken: b.signIn(t, operatorToken), readerToken: b.signIn(t, readerToken)}
 	return b
 }
 
@@ -158,14 +160,23 @@ spec:
 `, name, image)
 }
 
-// open opens a tab of somebody who has signed in with a token.
-func (b *board) open(t *testing.T, token string, v browser.View) *browser.Page {
+// signIn signs in with a token, and leaves the dashboard again.
+func (b *board) signIn(t *testing.T, token string) *browser.Page {
 	t.Helper()
-	p := b.browser.Open(t, v)
+	p := b.browser.Open(t, browser.View{})
 	p.Go(b.address + "/login")
 	p.Type(`input[name=token]`, token)
 	p.Submit(`form[action="/login"] button`)
+	p.Until("somebody is signed in", `document.querySelector(".who") !== null`)
+	fine(t, p)
+	p.Go("about:blank")
 	return p
+}
+
+// open opens a tab of somebody who has signed in with a token.
+func (b *board) open(t *testing.T, token string, v browser.View) *browser.Page {
+	t.Helper()
+	return b.signedIn[token].Another(t, v)
 }
 
 // fine fails the test if the browser complained of a page.
@@ -187,10 +198,18 @@ func TestDashboard(t *testing.T) {
 	t.Run("is live", b.isLive)
 	t.Run("takes decisions by click", b.takesDecisions)
 	t.Run("shows what belongs to an object", b.showsTrees)
-	t.Run("pages", b.showsPages)
-	t.Run("can be read without script", b.readsWithoutScript)
-	t.Run("filters", b.filters)
-	t.Run("shows no buttons to readers", b.showsReadersNoButtons)
+	b.drifting(t)
+	t.Run("is looked at", func(t *testing.T) { // by several at the same time
+		for name, look := range map[string]func(*testing.T){
+			"pages": b.showsPages, "can be read without script": b.readsWithoutScript,
+			"filters": b.filters, "shows no buttons to readers": b.showsReadersNoButtons,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				look(t)
+			})
+		}
+	})
 }
 
 // isLive: what happens is to be seen, in the page that is open, without loading
@@ -301,7 +320,6 @@ func (b *board) addresses(t *testing.T) map[string]string {
 // showsPages looks at every page in light and dark, at a desk and on a phone, in
 // two tabs at the same time.
 func (b *board) showsPages(t *testing.T) {
-	b.drifting(t)
 	addresses := b.addresses(t)
 	names := slices.Sorted(maps.Keys(addresses))
 	t.Run("looks", func(t *testing.T) {
@@ -320,6 +338,10 @@ func (b *board) showsPages(t *testing.T) {
 	p.Go(b.address + "/")
 	p.Until("it is live", `document.getElementById("live").innerText === "live"`)
 	p.Screenshot("dashboard", false)
+	p.Look(browser.View{Width: 1280, Height: 830})
+	p.Go(b.address + addresses["episode"])
+	p.Until("it is live", `document.getElementById("live").innerText === "live"`)
+	p.Screenshot("drift", false)
 }
 
 // looksAt looks at one page in every way.
@@ -339,11 +361,11 @@ func (b *board) looksAt(t *testing.T, p *browser.Page, name, address string) {
 		for _, f := range p.Audit(look.scope) {
 			t.Errorf("%s, %s: %s", name, look.name, f)
 		}
-		if browser.Eval[bool](p, `document.documentElement.scrollWidth > innerWidth + 1`) {
-			t.Errorf("%s, %s: wider than the window", name, look.name)
-		}
+		fits(t, p, name+", "+look.name, look.view.Width)
 		p.Screenshot(name+"-"+look.name, true)
 	}
+	p.Look(browser.View{Width: 360, Height: 740})
+	fits(t, p, name+", small phone", 360)
 	p.Complaints() // those of the audit
 }
 
@@ -364,7 +386,6 @@ func (b *board) drifting(t *testing.T) {
 
 // readsWithoutScript: all can be read, and forms work.
 func (b *board) readsWithoutScript(t *testing.T) {
-	b.drifting(t)
 	p := b.open(t, operatorToken, browser.View{NoScript: true})
 	for _, page := range []struct{ address, want string }{
 		{"/", "drifted"}, {"/environments/prod", "kubectl-edit"}, {"/environments/broken", "broken/config.yaml"}, {"/drift", "1.8.3-hotfix"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -51,5 +52,37 @@ func (b *board) showsTrees(t *testing.T) {
 	p.Go(b.address + "/environments/staging/objects/tree?object=Deployment/" + b.ns + "/web")
 	if text := p.Text(); !strings.Contains(text, "is no object of staging") {
 		t.Errorf("of an object of another environment:\n%s", text)
+	}
+}
+
+// tooWide lists what is wider than a window: the page, what scrolls sideways by
+// itself on a phone (but patches, whose lines stay as they are), and menus that
+// reach out of it, with all that can be opened open. Where a phone is too narrow
+// for a page it zooms out, which makes its window wider, so the width is given.
+const tooWide = `(width => {
+	const wide = [], named = e => e.tagName.toLowerCase() + (e.id && "#" + e.id) + (e.className && "." + e.className);
+	const shut = [...document.querySelectorAll("details:not(.menu):not([open])")];
+	shut.forEach(d => { d.open = true; });
+	const page = document.documentElement.scrollWidth;
+	if (page > width) wide.push("the page is " + page + " wide");
+	if (width < 600) for (const e of document.querySelectorAll("body *:not(pre)")) {
+		if (["auto", "scroll"].includes(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1)
+			wide.push(named(e) + " scrolls, " + e.scrollWidth + " in " + e.clientWidth);
+	}
+	for (const menu of document.querySelectorAll("details.menu")) {
+		menu.open = true;
+		const box = menu.lastElementChild.getBoundingClientRect();
+		if (box.left < 0 || box.right > width) wide.push(named(menu) + " reaches from " + box.left + " to " + box.right);
+		menu.open = false;
+	}
+	shut.forEach(d => { d.open = false; });
+	return wide;
+})`
+
+// fits fails the test for what does not fit into a window of a width.
+func fits(t *testing.T, p *browser.Page, what string, width int64) {
+	t.Helper()
+	for _, wide := range browser.Eval[[]string](p, fmt.Sprintf("%s(%d)", tooWide, width)) {
+		t.Errorf("%s: %s, and the window %d", what, wide, width)
 	}
 }

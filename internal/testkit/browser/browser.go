@@ -90,8 +90,21 @@ type Page struct {
 // Open opens a tab with cookies of its own.
 func (b *Browser) Open(t testing.TB, v View) *Page {
 	t.Helper()
+	return open(t, b.ctx, v, chromedp.WithNewBrowserContext())
+}
+
+// Another opens one more tab with the cookies of this one, which it has to end
+// before.
+func (p *Page) Another(t testing.TB, v View) *Page {
+	t.Helper()
+	return open(t, p.ctx, v)
+}
+
+// open opens a tab of what a context is of.
+func open(t testing.TB, parent context.Context, v View, options ...chromedp.ContextOption) *Page {
+	t.Helper()
 	p := &Page{t: t}
-	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.hear))
+	ctx, cancel := chromedp.NewContext(parent, append(options, chromedp.WithListener(p.hear))...)
 	t.Cleanup(cancel)
 	p.ctx = ctx
 	if err := chromedp.Do(ctx, command(log.Enable, cdp.Empty{})); err != nil {
