@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -52,6 +53,66 @@ func (b *board) showsTrees(t *testing.T) {
 	p.Go(b.address + "/environments/staging/objects/tree?object=Deployment/" + b.ns + "/web")
 	if text := p.Text(); !strings.Contains(text, "is no object of staging") {
 		t.Errorf("of an object of another environment:\n%s", text)
+	}
+}
+
+// readsWithoutScript: all can be read, and forms work.
+func (b *board) readsWithoutScript(t *testing.T) {
+	p := b.open(t, operatorToken, browser.View{NoScript: true})
+	for _, page := range []struct{ address, want string }{
+		{"/", "drifted"}, {"/environments/prod", "kubectl-edit"}, {"/environments/broken", "broken/config.yaml"}, {"/drift", "1.8.3-hotfix"},
+		{"/sources", b.repo.URL}, {"/history", "applied"}, {"/targets", "default"}, {"/health", "Ledger"}, {b.treeAddress(), "ReplicaSet/"}, {"/environments/planned/plan", "create"},
+	} {
+		p.Go(b.address + page.address)
+		if text := p.Text(); !strings.Contains(text, page.want) {
+			t.Errorf("without script %s does not show %q:\n%s", page.address, page.want, text)
+		}
+	}
+	p.Go(b.address + "/environments/search")
+	p.Submit("#resync")
+	if text := p.Text(); !strings.Contains(text, "A run was asked for.") {
+		t.Errorf("a form without script:\n%s", text)
+	}
+	fine(t, p)
+}
+
+// filters: what is typed chooses, and the address says so.
+func (b *board) filters(t *testing.T) {
+	p := b.open(t, readerToken, browser.View{})
+	p.Go(b.address + "/")
+	p.Until("all are there", `document.querySelectorAll("tr[id^=env-]").length === 6`)
+	p.Type("#filter-text", "checkout")
+	p.Until("some are there", `document.querySelectorAll("tr[id^=env-]").length === 2 && location.search === "?q=checkout"`)
+	if !browser.Eval[bool](p, `document.activeElement.id === "filter-text" && document.activeElement.value === "checkout"`) {
+		t.Error("the field lost its focus or its text")
+	}
+	p.Go(b.address + "/?state=failed&group=source")
+	p.Until("one is there", `document.querySelectorAll("tr[id^=env-]").length === 1 && document.querySelector("h2.group") !== null`)
+	fine(t, p)
+}
+
+// showsReadersNoButtons: who may not change anything sees no form that would.
+func (b *board) showsReadersNoButtons(t *testing.T) {
+	stranger := b.browser.Open(t, browser.View{})
+	for _, p := range []*browser.Page{stranger, b.open(t, readerToken, browser.View{})} {
+		for _, address := range []string{"/", "/environments/prod", "/environments/batch", "/drift"} {
+			p.Go(b.address + address)
+			if browser.Eval[bool](p, `document.querySelector("form[action^='/do/']") !== null`) {
+				t.Errorf("%s has buttons for a reader", address)
+			}
+		}
+		fine(t, p)
+	}
+	if !browser.Eval[bool](stranger, `document.querySelector("a[href^='/login']") !== null`) {
+		t.Error("a stranger is not asked to sign in")
+	}
+	res, err := http.Post(b.address+"/do/resync", "application/x-www-form-urlencoded", strings.NewReader("environment=prod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a form of a stranger: %s", res.Status)
 	}
 }
 
