@@ -54,7 +54,7 @@ func (w *worker) conclude(out *Run, asked Run, problems sources.Problems) {
 		w.health = HealthProgressing // until it was looked at anew
 	}
 	w.problems[problemRun] = problems
-	w.objects, w.items = len(w.desired), w.desired
+	w.objects, w.items, w.order = len(w.desired), w.desired, nil
 	if known {
 		w.compared = true
 		w.pending = out.Counts.Held + out.Counts.Pending

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"time"
 
@@ -52,9 +53,10 @@ type Object struct {
 // shownDigest is how much of a digest is shown.
 const shownDigest = 12
 
-// Objects are the objects of an environment by identity; false where there is no
-// such environment.
-func (e *Engine) Objects(name string) ([]Object, bool) {
+// Objects are the objects of an environment in the order of their identities; false
+// where there is no such environment. They are as they stood at the call, and made
+// one by one, so that a list of thousands costs what is kept of it.
+func (e *Engine) Objects(name string) (iter.Seq[Object], bool) {
 	e.mu.Lock()
 	w := e.workers[name]
 	e.mu.Unlock()
@@ -62,8 +64,11 @@ func (e *Engine) Objects(name string) ([]Object, bool) {
 		return nil, false
 	}
 	w.mu.Lock()
+	if w.order == nil {
+		w.order = orderOf(w.items)
+	}
 	v := objectsView{
-		items: w.items, failed: w.failed, unready: slices.Clone(w.waiting), health: w.health, compared: w.compared, removed: w.removed,
+		items: w.items, order: w.order, failed: w.failed, unready: slices.Clone(w.waiting), health: w.health, compared: w.compared, removed: w.removed,
 	}
 	if w.last != nil {
 		v.waiting = w.last.Waiting
@@ -73,10 +78,22 @@ func (e *Engine) Objects(name string) ([]Object, bool) {
 	return v.objects(episodes), true
 }
 
+// orderOf are the places of items in the order of their identities; never nil.
+func orderOf(items []sources.Item) []int32 {
+	order := make([]int32, len(items))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return items[a].ID.Compare(items[b].ID) })
+	return order
+}
+
 // objectsView is what of a worker says how its objects stand. None of the slices
 // changes any more.
 type objectsView struct {
-	items             []sources.Item
+	items []sources.Item
+	// order is orderOf items.
+	order             []int32
 	failed            []ObjectChange
 	waiting           []Waiting
 	unready           []Unready
@@ -84,52 +101,82 @@ type objectsView struct {
 	compared, removed bool
 }
 
-func (v objectsView) objects(episodes []drift.Episode) []Object {
-	at := make(map[sources.ID]int, len(v.items))
-	out := make([]Object, 0, len(v.items))
-	add := func(id sources.ID) *Object {
-		i, known := at[id]
-		if !known {
-			i, at[id] = len(out), len(out)
-			out = append(out, Object{Object: id, Sync: ObjectUnwanted, Health: HealthUnknown})
-		}
-		return &out[i]
-	}
-	for i := range v.items {
-		v.wanted(add(v.items[i].ID), &v.items[i])
-	}
+// remark is what is known of an object beside what git asks for.
+type remark struct {
+	object sources.ID
+	// stands: there is such an object, even where git does not ask for it.
+	stands bool
+	add    func(*Object)
+}
+
+// remarks are in the order of identities, and of one object in the order in which
+// they are added.
+func (v objectsView) remarks(episodes []drift.Episode) []remark {
+	all := make([]remark, 0, len(v.waiting)+len(v.failed)+len(v.unready)+len(episodes))
 	for _, w := range v.waiting {
-		o := add(w.Object)
-		o.Why = w.Why
-		if o.Sync != ObjectUnwanted {
-			o.Sync = ObjectWaits
-		}
+		all = append(all, remark{w.Object, true, func(o *Object) {
+			o.Why = w.Why
+			if o.Sync != ObjectUnwanted {
+				o.Sync = ObjectWaits
+			}
+		}})
 	}
 	for _, c := range v.failed {
-		o := add(c.Object)
-		o.Sync, o.Why = ObjectFailed, c.Error
+		all = append(all, remark{c.Object, true, func(o *Object) { o.Sync, o.Why = ObjectFailed, c.Error }})
 	}
 	for _, u := range v.unready {
-		if i, known := at[u.Object]; known {
-			o := &out[i]
+		all = append(all, remark{u.Object, false, func(o *Object) {
 			o.Health, o.Unready, o.RootCause = HealthProgressing, u.Why, u.RootCause
 			if u.Failed {
 				o.Health = HealthFailed
 			}
-		}
+		}})
 	}
 	for _, e := range episodes {
-		if i, known := at[e.Object]; known {
-			out[i].drifted(e)
+		all = append(all, remark{e.Object, false, func(o *Object) { o.drifted(e) }})
+	}
+	slices.SortStableFunc(all, func(a, b remark) int { return a.object.Compare(b.object) })
+	return all
+}
+
+// objects merges what git asks for with what is remarked; both are in order.
+func (v objectsView) objects(episodes []drift.Episode) iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		order, remarks := v.order, v.remarks(episodes)
+		for len(order)+len(remarks) > 0 {
+			o := Object{Sync: ObjectUnwanted, Health: HealthUnknown}
+			exists := len(order) > 0 && (len(remarks) == 0 || v.items[order[0]].ID.Compare(remarks[0].object) <= 0)
+			if exists {
+				v.wanted(&o, &v.items[order[0]])
+				order = order[1:]
+			} else {
+				o.Object = remarks[0].object
+			}
+			if len(remarks) > 0 && remarks[0].object == o.Object {
+				o, exists, remarks = remarked(o, exists, remarks)
+			}
+			if exists && !yield(o) {
+				return
+			}
 		}
 	}
-	slices.SortFunc(out, func(a, b Object) int { return a.Object.Compare(b.Object) })
-	return out
+}
+
+// remarked is an object with what is remarked of it, whether it exists then, and the
+// other remarks.
+func remarked(o Object, exists bool, all []remark) (Object, bool, []remark) {
+	for len(all) > 0 && all[0].object == o.Object {
+		if exists = exists || all[0].stands; exists {
+			all[0].add(&o)
+		}
+		all = all[1:]
+	}
+	return o, exists, all
 }
 
 // wanted is how an item stands of which nothing else is known.
 func (v objectsView) wanted(o *Object, item *sources.Item) {
-	o.Origin, o.Sensitive, o.Sync = item.Origin, item.Sensitive, ObjectSynced
+	o.Object, o.Origin, o.Sensitive, o.Sync = item.ID, item.Origin, item.Sensitive, ObjectSynced
 	if !item.Sensitive {
 		o.Digest = item.Digest[:min(len(item.Digest), shownDigest)]
 	}

@@ -1,6 +1,8 @@
 package reconciler
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,11 +26,12 @@ func TestObjectsSayHowEachStands(t *testing.T) {
 				b.Fatal("no such environment")
 			}
 			out := map[string]Object{}
-			for i, o := range list {
-				if i > 0 && list[i-1].Object.Compare(o.Object) >= 0 {
-					b.Errorf("%s comes after %s", o.Object, list[i-1].Object)
+			last := sources.ID{}
+			for o := range list {
+				if last.Compare(o.Object) >= 0 {
+					b.Errorf("%s comes after %s", o.Object, last)
 				}
-				out[o.Object.Name] = o
+				out[o.Object.Name], last = o, o.Object
 			}
 			return out
 		}
@@ -68,16 +71,16 @@ func TestObjectsSayHowEachStands(t *testing.T) {
 func TestUnreadyObjectsSayWhy(t *testing.T) {
 	id := thing("Thing", "web", "a")
 	v := objectsView{
-		items: []sources.Item{thingItem("a", "1"), thingItem("b", "1")}, compared: true, health: HealthFailed,
+		order: []int32{0, 1}, items: []sources.Item{thingItem("a", "1"), thingItem("b", "1")}, compared: true, health: HealthFailed,
 		unready: []Unready{{Object: id, Why: "not available", RootCause: "Pod a-1: ImagePullBackOff", Failed: true}},
 		failed:  []ObjectChange{{Object: thing("Thing", "web", "b"), Error: "forbidden"}},
 	}
-	got := v.objects([]drift.Episode{{ID: "e1", Object: thing("Thing", "web", "other")}})
+	got := slices.Collect(v.objects([]drift.Episode{{ID: "e1", Object: thing("Thing", "web", "other")}}))
 	if len(got) != 2 || got[0].Health != HealthFailed || got[0].RootCause == "" || got[1].Health != HealthReady || got[1].Sync != ObjectFailed || got[1].Why != "forbidden" {
 		t.Errorf("%+v", got)
 	}
 	v.compared, v.health, v.unready, v.failed = false, HealthUnknown, nil, nil
-	if got := v.objects(nil); got[0].Sync != ObjectUnknown || got[0].Health != HealthUnknown {
+	if got := slices.Collect(v.objects(nil)); got[0].Sync != ObjectUnknown || got[0].Health != HealthUnknown {
 		t.Errorf("before a comparison: %+v", got)
 	}
 }
@@ -99,4 +102,28 @@ func TestDecidedListsHoldsOnOneAndOnAll(t *testing.T) {
 			b.Errorf("holds that ended count: %+v", d)
 		}
 	})
+}
+
+func TestAListOfObjectsCostsWhatIsKeptOfIt(t *testing.T) {
+	v := objectsView{compared: true, health: HealthReady}
+	for i := range 1000 {
+		v.items = append(v.items, thingItem(fmt.Sprintf("t%04d", 999-i), "1"))
+	}
+	v.order = orderOf(v.items)
+	count := 0
+	made := testing.AllocsPerRun(10, func() {
+		count = 0
+		for range v.objects(nil) {
+			count++
+		}
+	})
+	if count != 1000 || made > 20 {
+		t.Errorf("%.0f allocations for %d objects", made, count)
+	}
+	for o := range v.objects(nil) {
+		if o.Object.Name != "t0000" {
+			t.Errorf("%s comes first", o.Object)
+		}
+		break
+	}
 }

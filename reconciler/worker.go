@@ -96,8 +96,10 @@ type worker struct {
 	last     *Run
 	applied  sources.Revision
 	objects  int
-	// items are those that the last run wanted.
+	// items are those that the last run wanted, and order is orderOf them, made
+	// when somebody asks.
 	items    []sources.Item
+	order    []int32
 	compared bool
 	pending  int
 	// failed are the changes that the last run could not make.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -15,7 +16,7 @@ import (
 // The methods below implement server.Lists.
 
 // Objects implements server.Lists.
-func (d *daemon) Objects(environment string) ([]reconciler.Object, bool) {
+func (d *daemon) Objects(environment string) (iter.Seq[reconciler.Object], bool) {
 	return d.now.Load().engine.Objects(environment)
 }
 

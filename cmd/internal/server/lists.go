@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/url"
 	"path"
@@ -20,7 +21,7 @@ import (
 // Lists serves what there is beside environments and sources.
 type Lists interface {
 	// Objects are those of an environment, by identity.
-	Objects(environment string) ([]reconciler.Object, bool)
+	Objects(environment string) (iter.Seq[reconciler.Object], bool)
 	// Tree reads one of them with what belongs to it.
 	Tree(ctx context.Context, environment string, id sources.ID) (reconciler.Tree, error)
 	// Decided are the holds and decisions that count.
@@ -49,16 +50,14 @@ func (s *Server) listRoutes(mux *http.ServeMux) {
 // page cuts a list to what was asked for. Each item has a key, by which the list
 // is ordered or which is unique in it; the next page begins after the last key.
 func page[T any](query url.Values, all []T, standard int, key func(T) string) (part []T, next string, err error) {
-	limit := standard
-	if text := query.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > api.MaxPage {
-			return nil, "", fmt.Errorf("limit must be a number from 1 to %d, and is %q", api.MaxPage, text)
-		}
+	limit, err := limitOf(query, standard)
+	if err != nil {
+		return nil, "", err
 	}
 	if after := query.Get("page"); after != "" {
 		i := slices.IndexFunc(all, func(v T) bool { return key(v) == after })
 		if i < 0 {
-			return nil, "", fmt.Errorf("%q is not where a page ended: the list may have changed; begin anew", after)
+			return nil, "", noPageEnd(after)
 		}
 		all = all[i+1:]
 	}
@@ -67,6 +66,23 @@ func page[T any](query url.Values, all []T, standard int, key func(T) string) (p
 		next = key(all[limit-1])
 	}
 	return all, next, nil
+}
+
+// limitOf is how many things are asked for; 0 is all.
+func limitOf(query url.Values, standard int) (int, error) {
+	text := query.Get("limit")
+	if text == "" {
+		return standard, nil
+	}
+	limit, err := strconv.Atoi(text)
+	if err != nil || limit < 1 || limit > api.MaxPage {
+		return 0, fmt.Errorf("limit must be a number from 1 to %d, and is %q", api.MaxPage, text)
+	}
+	return limit, nil
+}
+
+func noPageEnd(after string) error {
+	return fmt.Errorf("%q is not where a page ended: the list may have changed; begin anew", after)
 }
 
 // sortedPage is page for a list that is ordered by its keys: the next page begins
@@ -177,74 +193,8 @@ func bad(err error) *api.Problem {
 	return &p
 }
 
-// objectFilter chooses objects.
-func objectFilter(query url.Values) (func(reconciler.Object) bool, error) {
-	err := oneOf(query, "sync", objectSyncWords...)
-	if err == nil {
-		err = oneOf(query, "health", healthWords...)
-	}
-	return func(o reconciler.Object) bool {
-		is := func(parameter string, values ...string) bool {
-			return query.Get(parameter) == "" || slices.Contains(values, query.Get(parameter))
-		}
-		return is("kind", o.Object.Kind, o.Object.GroupKind()) && is("namespace", o.Object.Namespace) && is("sync", string(o.Sync)) &&
-			is("health", string(o.Health)) && strings.Contains(o.Object.Name, query.Get("name"))
-	}, err
-}
-
 // standardPage is how many things a page lists, where lists may be long.
 const standardPage = 500
-
-func (s *Server) objects(w http.ResponseWriter, r *http.Request) {
-	name, query := r.PathValue("name"), r.URL.Query()
-	if !s.mayKnow(w, r, name) {
-		return
-	}
-	s.answerCached(w, r, func(ctx context.Context) (any, any, *api.Problem) {
-		keep, err := objectFilter(query)
-		if err != nil {
-			return nil, nil, bad(err)
-		}
-		all, ok := s.opts.Lists.Objects(name)
-		if !ok {
-			return nil, nil, s.noEnvironment(callerOf(r), name)
-		}
-		out := api.Objects{Environment: name, Counts: map[reconciler.ObjectSync]int{}}
-		all = slices.DeleteFunc(all, func(o reconciler.Object) bool { return !keep(o) })
-		for _, o := range all {
-			out.Counts[o.Sync]++
-		}
-		part, next, err := page(query, all, standardPage, func(o reconciler.Object) string { return o.Object.String() })
-		if err != nil {
-			return nil, nil, bad(err)
-		}
-		out.Total, out.Next, out.Objects = len(all), next, orEmpty(part)
-		s.addApplied(ctx, name, out.Objects)
-		return out, nil, nil
-	})
-}
-
-// addApplied adds when objects were last written, as far as that is on record.
-func (s *Server) addApplied(ctx context.Context, environment string, objects []reconciler.Object) {
-	if s.opts.Ledger == nil || len(objects) == 0 {
-		return
-	}
-	names := make([]string, len(objects))
-	for i, o := range objects {
-		names[i] = o.Object.String()
-	}
-	applied, err := s.opts.Ledger.LastApplied(ctx, environment, names)
-	if err != nil { // the list is of use without it
-		s.opts.Logger.Debug().Err(err).Msg("when objects were applied is left out")
-		return
-	}
-	for i := range objects {
-		o := &objects[i]
-		if a, ok := applied[names[i]]; ok && a.At.After(o.LastApplied) {
-			o.LastApplied, o.Run = a.At, a.Run
-		}
-	}
-}
 
 func (s *Server) targets(w http.ResponseWriter, r *http.Request) {
 	s.answerCached(w, r, func(context.Context) (any, any, *api.Problem) {

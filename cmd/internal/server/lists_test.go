@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -29,9 +30,9 @@ type fakeLists struct {
 	made    atomic.Int64
 }
 
-func (f *fakeLists) Objects(name string) ([]reconciler.Object, bool) {
+func (f *fakeLists) Objects(name string) (iter.Seq[reconciler.Object], bool) {
 	f.made.Add(1)
-	return slices.Clone(f.objects), name == "prod"
+	return slices.Values(f.objects), name == "prod"
 }
 
 func (f *fakeLists) Tree(_ context.Context, environment string, id sources.ID) (reconciler.Tree, error) {
