@@ -31,7 +31,8 @@ var loadPaths = []string{
 
 // load is what callers do to the API meanwhile.
 type load struct {
-	base   string
+	address string
+	// client follows events.
 	client *http.Client
 	pace   time.Duration
 	cancel context.CancelFunc
@@ -46,8 +47,7 @@ type load struct {
 func startLoad(ctx context.Context, address, socket string, pace time.Duration) *load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{
-		base: "http://" + address, cancel: cancel, pace: pace,
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: loadReaders + loadStreams, MaxIdleConns: loadReaders + loadStreams}},
+		address: address, cancel: cancel, pace: pace, client: &http.Client{Transport: &http.Transport{}},
 	}
 	for range loadReaders {
 		l.all.Go(func() { l.read(ctx) })
@@ -67,11 +67,17 @@ func (l *load) stop() {
 	l.client.CloseIdleConnections()
 }
 
-// read is one reader. They begin spread over the pace.
+// read is one reader, on a connection of its own. They begin spread over the pace.
 func (l *load) read(ctx context.Context) {
 	tags := make([]string, len(loadPaths))
 	timer := time.NewTimer(rand.N(l.pace))
 	defer timer.Stop()
+	c, err := dial(ctx, l.address)
+	if err != nil {
+		l.fail(ctx)
+		return
+	}
+	defer c.close()
 	for i := rand.N(len(loadPaths)); ; i = (i + 1) % len(loadPaths) {
 		select {
 		case <-ctx.Done():
@@ -80,11 +86,20 @@ func (l *load) read(ctx context.Context) {
 		}
 		timer.Reset(l.pace)
 		began := time.Now()
-		unchanged, err := l.get(ctx, loadPaths[i], &tags[i])
+		unchanged, err := c.get(loadPaths[i], &tags[i])
 		if ctx.Err() != nil {
 			return
 		}
 		l.note(time.Since(began), unchanged, err)
+		if err != nil { // what comes next on the connection cannot be told
+			return
+		}
+	}
+}
+
+func (l *load) fail(ctx context.Context) {
+	if ctx.Err() == nil {
+		l.failed.Add(1)
 	}
 }
 
@@ -101,15 +116,40 @@ func (l *load) note(took time.Duration, unchanged bool, err error) {
 	l.times = append(l.times, took)
 }
 
-func (l *load) get(ctx context.Context, path string, tag *string) (unchanged bool, err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.base+path, nil)
+// reader is a connection for one call after the other. It costs less of the machine
+// that the daemon shares with it than net/http's client, whose calls pass through
+// three goroutines.
+type reader struct {
+	conn net.Conn
+	in   *bufio.Reader
+	host string
+	stop func() bool
+}
+
+func dial(ctx context.Context, address string) (*reader, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	return &reader{conn: conn, in: bufio.NewReader(conn), host: address, stop: stop}, nil
+}
+
+func (c *reader) close() {
+	c.stop()
+	c.conn.Close()
+}
+
+func (c *reader) get(path string, tag *string) (unchanged bool, err error) {
+	call := "GET " + path + " HTTP/1.1\r\nHost: " + c.host + "\r\n"
+	if *tag != "" {
+		call += "If-None-Match: " + *tag + "\r\n"
+	}
+	if _, err := io.WriteString(c.conn, call+"\r\n"); err != nil {
 		return false, err
 	}
-	if *tag != "" {
-		r.Header.Set("If-None-Match", *tag)
-	}
-	res, err := l.client.Do(r)
+	res, err := http.ReadResponse(c.in, nil)
 	if err != nil {
 		return false, err
 	}
@@ -126,16 +166,14 @@ func (l *load) get(ctx context.Context, path string, tag *string) (unchanged boo
 
 // follow is one stream that is read.
 func (l *load) follow(ctx context.Context) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.base+"/api/v1/events", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.address+"/api/v1/events", nil)
 	if err != nil {
-		l.failed.Add(1)
+		l.fail(ctx)
 		return
 	}
 	res, err := l.client.Do(r)
 	if err != nil {
-		if ctx.Err() == nil {
-			l.failed.Add(1)
-		}
+		l.fail(ctx)
 		return
 	}
 	defer res.Body.Close()
@@ -145,9 +183,7 @@ func (l *load) follow(ctx context.Context) {
 			l.events.Add(1)
 		}
 	}
-	if ctx.Err() == nil { // the daemon ended it
-		l.failed.Add(1)
-	}
+	l.fail(ctx) // the daemon ended it, unless the load ended
 }
 
 // hang asks for a stream and never reads it. It comes over the socket, whose
@@ -160,7 +196,7 @@ func (l *load) hang(ctx context.Context, socket string) {
 		_, err = io.WriteString(conn, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	}
 	if err != nil {
-		l.failed.Add(1)
+		l.fail(ctx)
 		return
 	}
 	<-ctx.Done()
