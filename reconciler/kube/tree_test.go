@@ -3,6 +3,7 @@ package kube
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -61,10 +62,17 @@ func TestATreeIsReadForWhoLooks(t *testing.T) {
 		return tree.Health == reconciler.HealthReady && has(tree, 2, reconciler.HealthReady) && tree.Parts[0].Parts[0].Where != ""
 	})
 	w.eventually("all is ready", func() bool { ok, _ := w.target.Ready(w.name); return ok })
-	before := w.sent.Load()
-	tree := read()
-	if sent := w.sent.Load() - before; sent != 3 {
-		t.Errorf("a look took %d requests, want 3", sent)
+	// What the target asks for on its own, as why something is not ready yet, may
+	// fall into a look, but not into each.
+	var tree reconciler.Tree
+	least := int64(math.MaxInt64)
+	for range 5 {
+		before := w.sent.Load()
+		tree = read()
+		least = min(least, int64(w.sent.Load()-before))
+	}
+	if least != 3 {
+		t.Errorf("a look took %d requests at least, want 3", least)
 	}
 	for range 10 {
 		if again, err := w.target.Tree(t.Context(), id); err != nil || !again.AsOf.Equal(tree.AsOf) {
